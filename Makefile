@@ -1,0 +1,46 @@
+# Two commands do everything: `make demo` and `make test`. Each makes its own virtual environment on first use.
+
+PYTHON ?= python3
+VENV ?= .venv
+PEERS ?= .venv-peers
+PIP = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo test check unit smollm2 clean
+
+demo: $(VENV)/.run
+	$(VENV)/bin/quant-action run examples/tiny-llama/quant.yml
+
+test: check $(PEERS)/.installed
+	QUANT_ACTION_PEERS=$(abspath $(PEERS)) $(VENV)/bin/python -m pytest
+
+check: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+unit: $(VENV)/.test
+	$(VENV)/bin/python -m pytest tests/unit tests/golden
+
+smollm2: $(VENV)/.run
+	$(VENV)/bin/python $(PIP) gguf
+	$(VENV)/bin/python examples/smollm2/make.py
+	$(VENV)/bin/quant-action run examples/smollm2/quant.yml
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) --editable '.[run]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(VENV)/bin/python $(PIP) --editable '.[all]'
+	touch $@
+
+# The libraries that we are compared with and whose loaders must read what we write; they need an environment of their own.
+$(PEERS)/.installed: benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/peers.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(PEERS) .quant examples/*/.quant
