@@ -1,0 +1,184 @@
+"""A base model's folder as the host sees it: configuration and safetensors headers, no weights and no torch.
+
+Only what is safe is accepted: safetensors (never pickle), and no code that comes with the model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from quant_action.errors import ModelError
+from quant_action.manifest import Manifest
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+INDEX = "model.safetensors.index.json"
+KEPT = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""Files beside the weights that make the model what it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    file: str
+    dtype: str
+    """As safetensors spells it: BF16, F32, I32, U8, ..."""
+    shape: tuple[int, ...]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a model folder. Raises `ModelError`."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError("has no config.json", where=str(folder), remedy="Point model.source at a transformers model folder.") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"is not readable: {error}", where=str(path)) from error
+    if not isinstance(config, dict):
+        raise ModelError("is not a JSON object", where=str(path))
+    return config
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Name -> tensor, from the headers of the folder's safetensors files. Raises `ModelError` naming the file at fault."""
+    from huggingface_hub import parse_local_safetensors_file_metadata
+
+    tensors: dict[str, Tensor] = {}
+    for path in _weight_files(folder):
+        try:
+            header = parse_local_safetensors_file_metadata(path).tensors
+        except Exception as error:  # the library raises several kinds, all of them about this file
+            raise ModelError(f"is not a safetensors file: {error}", where=str(path), remedy="Fetch the model again.") from error
+        expected = 8 + _header_length(path) + max((info.data_offsets[1] for info in header.values()), default=0)
+        if path.stat().st_size != expected:
+            raise ModelError(
+                f"is truncated or damaged: {path.stat().st_size:,} bytes, its header says {expected:,}",
+                where=str(path),
+                remedy="Fetch the model again.",
+            )
+        for name, info in header.items():
+            if name in tensors:
+                raise ModelError(f"tensor {name} also stands in {tensors[name].file}", where=str(path))
+            tensors[name] = Tensor(file=path.name, dtype=info.dtype, shape=tuple(info.shape))
+    _check_index(folder, tensors)
+    return tensors
+
+
+def _header_length(path: Path) -> int:
+    with path.open("rb") as file:
+        return int.from_bytes(file.read(8), "little")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+        if pickles:
+            raise ModelError(
+                f"has pickled weights only ({', '.join(pickles[:3])}), which can run code when they are loaded",
+                where=str(folder),
+                remedy="Convert them to safetensors on a machine that you can spare, and point model.source at the result.",
+            )
+        raise ModelError("has no weights", where=str(folder), remedy="Point model.source at a folder with safetensors files.")
+    return files
+
+
+def _check_index(folder: Path, tensors: dict[str, Tensor]) -> None:
+    path = folder / INDEX
+    if not path.exists():
+        return
+    try:
+        placed = dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"is not a weight index: {error}", where=str(path)) from error
+    for name, file in placed.items():
+        if name not in tensors or tensors[name].file != file:
+            raise ModelError(f"says that {name} is in {file}; it is not there", where=str(path), remedy="Fetch the model again.")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A base model that may be quantized: checked on the way in by `open_model`."""
+
+    folder: Path
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @property
+    def architecture(self) -> str:
+        return str((self.config.get("architectures") or [self.config.get("model_type", "unknown")])[0])
+
+    @cached_property
+    def linear_layers(self) -> dict[str, tuple[int, int]]:
+        """Module -> (outputs, inputs) of every weight matrix inside a numbered layer: what has to be quantized."""
+        return {
+            name.removesuffix(".weight"): (tensor.shape[0], tensor.shape[1])
+            for name, tensor in self.tensors.items()
+            if name.endswith(".weight") and len(tensor.shape) == 2 and re.search(r"\.\d+\.", name)
+        }
+
+    @property
+    def weight_files(self) -> list[Path]:
+        return [self.folder / name for name in sorted({tensor.file for tensor in self.tensors.values()})]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weight files."""
+        return sum(path.stat().st_size for path in self.weight_files)
+
+    def manifest(self) -> Manifest:
+        """Of the files that are read, so that a new README is not a new model."""
+        beside = [self.folder / name for name in (*KEPT, INDEX) if (self.folder / name).is_file()]
+        return Manifest.of(self.folder, [*self.weight_files, *beside])
+
+
+def open_model(folder: Path) -> ModelFiles:
+    """Check a base model's folder without reading a weight. Raises `ModelError`."""
+    if not folder.is_dir():
+        raise ModelError("no such folder", where=str(folder), remedy="Check model.source; a Hub id needs model.revision beside it.")
+    config = read_config(folder)
+    if _asks_for_code(config) or _asks_for_code(_read_optional(folder / "tokenizer_config.json")):
+        raise ModelError(
+            "asks for code that comes with the model (auto_map); quant_action never runs such code",
+            where=str(folder / "config.json"),
+            remedy="Use a revision of the model whose architecture transformers itself has.",
+        )
+    if "quantization_config" in config:
+        raise ModelError("is already quantized", where=str(folder / "config.json"), remedy="Point model.source at the original weights.")
+    model = ModelFiles(folder, config, read_tensors(folder))
+    if not model.linear_layers:
+        raise ModelError("has no weight matrices inside numbered layers: not a decoder that can be quantized", where=str(folder))
+    if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer.model").exists():
+        raise ModelError("has no tokenizer (tokenizer.json or tokenizer.model)", where=str(folder))
+    return model
+
+
+def _read_optional(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"is not readable: {error}", where=str(path)) from error
+    return value if isinstance(value, dict) else {}
+
+
+def _asks_for_code(config: dict[str, Any]) -> bool:
+    """`auto_map`, at any depth: transformers honours it in nested configurations too."""
+    return "auto_map" in config or any(_asks_for_code(value) for value in config.values() if isinstance(value, dict))

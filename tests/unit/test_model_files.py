@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from quant_action.errors import ModelError
+from quant_action.model_files import open_model
+
+from .conftest import CONFIG
+
+
+@pytest.fixture
+def folder(workspace: Path) -> Path:
+    return workspace / "model"
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        open_model(folder)
+    assert caught.value.exit_code == 2
+    return str(caught.value).replace(f"{folder}/", "").replace(str(folder), "model")
+
+
+def test_layers_are_the_matrices_inside_numbered_layers(folder: Path) -> None:
+    model = open_model(folder)
+    assert model.architecture == "LlamaForCausalLM"
+    assert model.linear_layers["model.layers.1.mlp.down_proj"] == (64, 96)
+    assert len(model.linear_layers) == 6
+    assert model.size == (folder / "model.safetensors").stat().st_size
+
+
+def test_readme_is_not_part_of_the_identity_but_the_tokenizer_is(folder: Path) -> None:
+    digest = open_model(folder).manifest().digest
+    (folder / "README.md").write_text("new")
+    assert open_model(folder).manifest().digest == digest
+    (folder / "tokenizer.json").write_text('{"a": 1}')
+    assert open_model(folder).manifest().digest != digest
+
+
+def test_no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    assert refusal(folder) == "model: has no weights"
+
+
+def test_pickled_weights_only(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert refusal(folder).startswith("model: has pickled weights only (pytorch_model.bin)")
+
+
+@pytest.mark.parametrize("keep", [3, 300, -1, -4000])
+def test_truncated_weights(folder: Path, keep: int) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    assert refusal(folder).startswith("model.safetensors: is ")
+
+
+def test_appended_bytes(folder: Path) -> None:
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    assert refusal(folder).startswith("model.safetensors: is truncated or damaged")
+
+
+@pytest.mark.parametrize("config", [{"auto_map": {"AutoModel": "evil.Model"}}, {"text_config": {"auto_map": {}}}])
+def test_remote_code(folder: Path, config: dict[str, object]) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | config))
+    assert "never runs such code" in refusal(folder)
+
+
+def test_remote_code_of_the_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.T", None]}}))
+    assert "never runs such code" in refusal(folder)
+
+
+def test_already_quantized(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"bits": 4}}))
+    assert refusal(folder) == "config.json: is already quantized"
+
+
+def test_index_that_names_a_missing_shard(folder: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "says that model.norm.weight is in model-00002-of-00002.safetensors; it is not there" in refusal(folder)
+
+
+def test_tensor_that_stands_twice(folder: Path) -> None:
+    save_file({"model.norm.weight": np.ones(64, np.float32)}, folder / "more.safetensors")
+    assert refusal(folder) == "more.safetensors: tensor model.norm.weight also stands in model.safetensors"
+
+
+def test_no_decoder(folder: Path) -> None:
+    save_file({"embeddings.weight": np.ones((4, 4), np.float32)}, folder / "model.safetensors")
+    assert "no weight matrices inside numbered layers" in refusal(folder)
+
+
+def test_no_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    assert refusal(folder) == "model: has no tokenizer (tokenizer.json or tokenizer.model)"
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "model") == "model: no such folder"

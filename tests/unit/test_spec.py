@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quant_action.errors import SpecError
+from quant_action.spec import BitsandbytesCandidate, GptqCandidate, json_schema, load_spec
+
+Edit = Callable[[str, str], Path]
+
+
+def fault(path: Path) -> str:
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    assert caught.value.exit_code == 2
+    return str(caught.value).replace(str(path), "quant.yml")
+
+
+def test_spec_is_read_as_written(workspace: Path) -> None:
+    loaded = load_spec(workspace / "quant.yml")
+    assert loaded.spec.name == "tiny"
+    assert loaded.spec.candidates["gptq-w4"] == GptqCandidate(method="gptq", bits=4, group_size=32)
+    assert loaded.spec.candidates["bnb-nf4"] == BitsandbytesCandidate(method="bitsandbytes", type="nf4")
+    assert loaded.spec.calibration is not None
+    assert (loaded.spec.calibration.samples, loaded.spec.calibration.tokens) == (4, 16)
+    assert loaded.spec.evaluation.text is not None
+    assert loaded.spec.evaluation.text.window == 16
+    assert loaded.where("candidates", "gptq-w4", "bits") == f"{workspace}/quant.yml:6:27"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("bits: 4", "bitz: 4", "quant.yml:6:27: candidates.gptq-w4.bitz: unknown key; did you mean 'bits'?"),
+        ("bits: 4, ", "", "quant.yml:6:3: candidates.gptq-w4: bits is missing"),
+        ("bits: 4", 'bits: "4"', "quant.yml:6:27: candidates.gptq-w4.bits: Input should be a valid integer (found '4')"),
+        ("bits: 4", "bits: true", "quant.yml:6:27: candidates.gptq-w4.bits: Input should be a valid integer (found True)"),
+        ("nf4}", "nf5}", "quant.yml:7:35: candidates.bnb-nf4.type: 'nf5' is not one of 'nf4', 'fp4' or 'int8'; did you mean 'nf4'?"),
+        ("name: tiny", "name: tiny\nname: other", "quant.yml:3:1: duplicate key 'name'; it first stands at quant.yml:2:1"),
+        ("name: tiny", "name: [tiny]", "quant.yml:2:1: name: Input should be a valid string"),
+        ("  text:", "  txt:", "quant.yml:9:3: evaluation.txt: unknown key; did you mean 'text'?"),
+        ("max: 1.05", "max: 1.05, mni: 3", "quant.yml:13:47: gates.perplexity_ratio.mni: unknown key; known here: vs, max"),
+        ("source: model", "source: a/b, revision: main", "quant.yml:3:22: model.revision: String should match pattern"),
+        ("data/heldout", "../heldout", "quant.yml:9:10: evaluation.text.data: expected a path below the folder of the spec"),
+        ("data/heldout", "/etc/heldout", "quant.yml:9:10: evaluation.text.data: expected a path below the folder of the spec"),
+        ("group_size: 32", "group_size: 0", "quant.yml:6:36: candidates.gptq-w4.group_size: expected a number of inputs"),
+        ("bnb-nf4:", "baseline:", "quant.yml:1:1: no candidate can be called baseline"),
+        ("seed: 0", "seed: no", "quant.yml:4:69: calibration.seed: Input should be a valid integer (found 'no')"),
+        ("version: 1", "version: 2", "quant.yml:1:1: version: 2 is not one of 1"),
+    ],
+)
+def test_fault_has_place_key_and_suggestion(edit_spec: Edit, old: str, new: str, message: str) -> None:
+    assert message in fault(edit_spec(old, new))
+
+
+def test_unknown_method_names_the_known_ones(edit_spec: Edit) -> None:
+    message = fault(edit_spec("method: gptq", "method: gptk"))
+    assert message.startswith("quant.yml:6:3: candidates.gptq-w4: 'gptk' is not one of 'gptq', 'awq', 'rtn', 'bitsandbytes', 'preset'")
+    assert message.endswith("did you mean 'gptq'?")
+
+
+def test_all_faults_are_told_at_once(edit_spec: Edit) -> None:
+    edit_spec("bits: 4", "bitz: 4")
+    message = fault(edit_spec("max: 1.05", "max: no"))
+    assert len(message.splitlines()) == 3  # the unknown key, the missing bits, the gate
+    assert "gates.perplexity_ratio.max" in message
+
+
+def test_missing_spec(tmp_path: Path) -> None:
+    assert fault(tmp_path / "quant.yml") == "quant.yml: no such file"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "quant.yml:1:5: is not YAML that a spec may hold"),
+        ("a: !!python/object/apply:os.system [ls]", "quant.yml:1:4: is not YAML that a spec may hold"),
+        ("- a", "quant.yml:1:1: expected keys such as version, name and model"),
+        ("", "quant.yml:1:1: expected keys such as version, name and model"),
+        ("a: &a {b: *a}", "quant.yml:1:4: an alias contains itself"),
+        ("1: a", "quant.yml:1:1: a key must be plain text"),
+        ("a: 1\n---\nb: 2", "quant.yml:2:1: is not YAML that a spec may hold"),
+        ("x: " + " " * 2**20, "quant.yml: is 1,048,579 bytes"),
+    ],
+)
+def test_yaml_that_is_no_spec(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "quant.yml"
+    path.write_text(text)
+    assert fault(path).startswith(message)
+
+
+def test_alias_bomb_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    path = tmp_path / "quant.yml"
+    path.write_text("\n".join(lines))
+    assert "more than 50,000 values" in fault(path)
+
+
+@pytest.mark.parametrize(
+    ("written", "size"), [("6GB", 6_000_000_000), ("1.5GiB", 1_610_612_736), ("800 kB", 800_000), ("12345", 12345), ("2mb", 2_000_000)]
+)
+def test_sizes(edit_spec: Edit, written: str, size: int) -> None:
+    loaded = load_spec(edit_spec("  perplexity_ratio: {vs: baseline, max: 1.05}", f"  size: {{max: {written}}}"))
+    assert loaded.spec.gates is not None
+    assert loaded.spec.gates.size is not None
+    assert loaded.spec.gates.size.max == size
+
+
+def test_numbers_follow_yaml_1_2(edit_spec: Edit) -> None:
+    loaded = load_spec(edit_spec("max: 1.05", "max: 1e1"))  # YAML 1.1 would read a string
+    assert loaded.spec.gates is not None
+    assert loaded.spec.gates.perplexity_ratio is not None
+    assert loaded.spec.gates.perplexity_ratio.max == 10.0
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
+    )
+)
+def test_any_yaml_is_refused_with_a_place_and_never_crashes(tmp_path_factory: pytest.TempPathFactory, value: object) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yml"
+    path.write_text(yaml.safe_dump(value, allow_unicode=False))
+    with pytest.raises(SpecError, match=r"any\.yml"):
+        load_spec(path)
+
+
+def test_json_schema_accepts_and_refuses_what_the_spec_does(workspace: Path) -> None:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    value = yaml.safe_load((workspace / "quant.yml").read_text())
+    jsonschema.validate(value, schema)
+    value["candidates"]["gptq-w4"]["bitz"] = 4
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(value, schema)
+
+
+def test_committed_schema_is_the_code_s() -> None:
+    committed = Path(__file__).parents[2] / "quant_action/spec.schema.json"
+    assert json.loads(committed.read_text()) == json_schema(), "run: quant-action schema > quant_action/spec.schema.json"
