@@ -1,0 +1,96 @@
+"""What a spec points to: found, read and checked before anything expensive starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from quant_action.data import Row, check_rows, read_rows, shared_text
+from quant_action.errors import DataError, SpecError
+from quant_action.manifest import sha256_of
+from quant_action.model_files import ModelFiles, open_model
+from quant_action.remotes.hub import fetch_model
+from quant_action.spec import HUB_ID, DataTask, LoadedSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    path: Path
+    digest: str
+    """sha256 of the bytes."""
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    model: ModelFiles
+    model_digest: str
+    calibration: DataFile | None
+    text: DataFile | None
+    tasks: Mapping[str, DataFile]
+
+
+def open_inputs(loaded: LoadedSpec) -> Inputs:
+    """Read all data files, check every row, refuse calibration text that is also measured on, hash the model.
+
+    Raises `DataError`, `ModelError`, `SpecError` or `RemoteError`.
+    """
+    spec = loaded.spec
+    calibration = _read(loaded, spec.calibration.data, "text", "calibration", "data") if spec.calibration else None
+    text = _read(loaded, spec.evaluation.text.data, "text", "evaluation", "text", "data") if spec.evaluation.text else None
+    tasks = {
+        name: _read(loaded, task.data, task.kind, "evaluation", "tasks", name, "data")
+        for name, task in spec.evaluation.tasks.items()
+        if isinstance(task, DataTask)
+    }
+    if calibration:
+        for evaluated in filter(None, [text, *tasks.values()]):
+            _refuse_shared_text(calibration, evaluated)
+    model = open_model(_model_folder(loaded))
+    return Inputs(
+        model=model,
+        model_digest=model.manifest().digest,
+        calibration=_digested(calibration) if calibration else None,
+        text=_digested(text) if text else None,
+        tasks={name: _digested(rows) for name, rows in tasks.items()},
+    )
+
+
+def _read(loaded: LoadedSpec, data: str, kind: str, *keys: str) -> list[Row]:
+    try:
+        rows = read_rows(loaded.resolve(data))
+        check_rows(rows, kind)
+    except DataError as error:
+        error.remedy = " ".join(filter(None, [error.remedy, f"(Named at {loaded.where(*keys)}.)"]))
+        raise
+    return rows
+
+
+def _digested(rows: list[Row]) -> DataFile:
+    path = Path(rows[0].file)
+    return DataFile(path=path, digest=sha256_of(path), rows=len(rows))
+
+
+def _refuse_shared_text(calibration: list[Row], evaluated: list[Row]) -> None:
+    shared = shared_text(calibration, evaluated)
+    if shared:
+        raise DataError(
+            f"this text is also calibrated on ({shared[0].where}), so measuring on it would flatter every candidate",
+            where=shared[1].where,
+            remedy="Take the row out of one of the two files.",
+        )
+
+
+def _model_folder(loaded: LoadedSpec) -> Path:
+    model = loaded.spec.model
+    if model.revision is not None:
+        return fetch_model(model.source, model.revision)
+    folder = loaded.resolve(model.source)
+    if not folder.is_dir() and HUB_ID.fullmatch(model.source):
+        raise SpecError(
+            f"{model.source} is not a folder here; a Hub id needs a revision beside it",
+            where=loaded.where("model", "source"),
+            remedy="Add model.revision, the 40-digit commit of the model on the Hub.",
+        )
+    return folder

@@ -1,0 +1,99 @@
+"""Where results lie: a cache by key, and a run folder that names what a plan is made of.
+
+    .quant/cache/candidates/<job key>/       candidate.json  manifest.json  log.txt  model/
+    .quant/cache/evaluations/<key>/          evaluation.json  windows.npz  items.jsonl  (of a baseline also states/)
+    .quant/runs/<plan key>/                  plan.json
+        candidates/<id>                      link into the cache
+        evaluations/<id>, <id>.json          links into the cache; `baseline` beside the candidates
+        failures/<id>.json                   why a candidate has no evaluation
+        logs/<id>.<stage>.log
+        verdict.json  report.md  report.html  junit.xml  metrics.json
+    .quant/runs/<name>.latest                link to the last run of the spec of that name
+
+Everything in the cache is whole or absent (`storage.complete_folder`), so a rerun after a kill continues from what was complete.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from quant_action.storage import sync_folder
+
+BASELINE = "baseline"
+
+
+class Store:
+    def __init__(self, root: Path, cache: Path | None = None) -> None:
+        """`root` is the `.quant` folder beside the spec; `cache` may lie elsewhere, shared by several specs."""
+        self.root = root
+        self.cache = cache or root / "cache"
+
+    def candidate(self, key: str) -> Path:
+        return self.cache / "candidates" / key
+
+    def evaluation(self, key: str) -> Path:
+        return self.cache / "evaluations" / key
+
+    @contextmanager
+    def locked(self, folder: Path) -> Iterator[None]:
+        """One process at a time makes a folder; the lock goes with the process, however it ends."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            yield
+
+    def run(self, plan_key: str) -> RunFolder:
+        return RunFolder(self.root / "runs" / plan_key)
+
+    def latest_run(self, name: str) -> RunFolder | None:
+        link = self.root / "runs" / f"{name}.latest"
+        return RunFolder(link.resolve()) if link.exists() else None
+
+
+class RunFolder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def verdict(self) -> Path:
+        return self.path / "verdict.json"
+
+    def candidate(self, name: str) -> Path:
+        return self.path / "candidates" / name
+
+    def evaluation(self, name: str) -> Path:
+        return self.path / "evaluations" / name
+
+    def failure(self, name: str) -> Path:
+        return self.path / "failures" / f"{name}.json"
+
+    def log(self, name: str, stage: str) -> Path:
+        return self.path / "logs" / f"{name}.{stage}.log"
+
+    def link_candidate(self, name: str, folder: Path) -> None:
+        _link(self.candidate(name), folder)
+
+    def link_evaluation(self, name: str, folder: Path) -> None:
+        _link(self.evaluation(name), folder)
+        _link(self.path / "evaluations" / f"{name}.json", folder / "evaluation.json")
+
+    def mark_latest(self, name: str) -> None:
+        _link(self.path.parent / f"{name}.latest", self.path)
+
+
+def _link(link: Path, target: Path) -> None:
+    """Atomically point `link` at `target`, relatively, so that the folder can be moved."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.part")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target.resolve(), link.parent.resolve()))
+    temporary.replace(link)
+    sync_folder(link.parent)

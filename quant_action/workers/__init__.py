@@ -1,0 +1,1 @@
+"""Heavy work in a process of its own: environments, child processes, and the files between them and the host."""

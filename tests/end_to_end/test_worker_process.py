@@ -1,0 +1,139 @@
+"""Real child processes: results, progress, floods of output, every way to end, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quant_action.errors import Cancelled, DiskFull, EngineError, OutOfMemory, QuantActionError, WorkerCrashed
+from quant_action.workers.process import WorkerResult, run_worker
+
+pytestmark = pytest.mark.end_to_end
+MODULE = "tests.end_to_end.misbehaving_worker"
+
+
+def run(
+    tmp_path: Path, do: str, *, events: list[tuple[str, int, int]] | None = None, timeout: float | None = 60, **request: Any
+) -> WorkerResult:
+    log = tmp_path / "log.txt"
+    heard = events if events is not None else []
+    return run_worker(
+        environment="host",
+        module=MODULE,
+        request={"do": do, **request},
+        log=log,
+        on_progress=lambda *event: heard.append(event),
+        timeout=timeout,
+    )
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition: Any, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def test_result_progress_and_memory(tmp_path: Path) -> None:
+    events: list[tuple[str, int, int]] = []
+    result = run(tmp_path, "answer", events=events)
+    assert events == [("count", 1, 3), ("count", 2, 3), ("count", 3, 3)]
+    assert 5_000_000 < result.peak_memory < 2_000_000_000
+    assert result.seconds > 0
+
+
+def test_secrets_of_the_host_do_not_reach_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "MY_API_KEY"):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("HARMLESS", "1")
+    names = run(tmp_path, "answer").value["environment"]
+    assert "HARMLESS" in names
+    assert not {"HF_TOKEN", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "MY_API_KEY"} & set(names)
+    assert "hunter2" not in (tmp_path / "log.txt").read_text()
+
+
+def test_file_in_the_working_folder_does_not_become_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('hijacked')")
+    monkeypatch.chdir(tmp_path)
+    assert run(tmp_path, "answer").value["cwd"] == str(tmp_path)
+
+
+def test_flood_on_both_streams_blocks_nobody_and_is_logged(tmp_path: Path) -> None:
+    run(tmp_path, "chatter")
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("out" * 30) == log.count("err" * 30) == 5000
+
+
+def test_expected_failure_keeps_its_name_place_and_remedy(tmp_path: Path) -> None:
+    with pytest.raises(EngineError) as caught:
+        run(tmp_path, "fail")
+    assert (str(caught.value), caught.value.remedy) == ("model.layers.3: layer 3 is odd", "Make it even.")
+
+
+@pytest.mark.parametrize(
+    ("do", "error", "words"),
+    [
+        ("crash", WorkerCrashed, ["exit status 1", "the last words", "ZeroDivisionError"]),
+        ("exit", WorkerCrashed, ["exit status 0 and no result"]),
+        ("killed", OutOfMemory, ["the system killed", "memory"]),
+        ("allocate", OutOfMemory, ["the host's memory is full"]),
+        ("fill the disk", DiskFull, ["no space left while saving"]),
+    ],
+)
+def test_every_ending_has_a_name(tmp_path: Path, do: str, error: type[QuantActionError], words: list[str]) -> None:
+    with pytest.raises(error) as caught:
+        run(tmp_path, do)
+    assert caught.value.exit_code == 4
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_timeout_kills_the_whole_group(tmp_path: Path) -> None:
+    note = tmp_path / "pids"
+    with pytest.raises(WorkerCrashed, match="no result after 3 seconds"):
+        run(tmp_path, "hang", note=str(note), timeout=3)
+    pids = [int(pid) for pid in note.read_text().split()]
+    wait_until(lambda: not any(is_alive(pid) for pid in pids))
+
+
+def test_cancelling_kills_the_whole_group(tmp_path: Path) -> None:
+    note = tmp_path / "pids"
+
+    def cancel(step: str, done: int, total: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Cancelled):
+        run_worker(
+            environment="host", module=MODULE, request={"do": "hang", "note": str(note)}, log=tmp_path / "log.txt", on_progress=cancel
+        )
+    pids = [int(pid) for pid in note.read_text().split()]
+    wait_until(lambda: not any(is_alive(pid) for pid in pids))
+
+
+def test_worker_ends_when_its_host_is_killed(tmp_path: Path) -> None:
+    note = tmp_path / "pids"
+    request = {"do": "hang", "note": str(note)}
+    log = str(tmp_path / "log.txt")
+    program = (
+        "from pathlib import Path; from quant_action.workers.process import run_worker; "
+        f"run_worker(environment='host', module={MODULE!r}, request={request!r}, log=Path({log!r}), on_progress=print)"
+    )
+    host = subprocess.Popen([sys.executable, "-c", program])
+    wait_until(lambda: note.exists() and len(note.read_text().split()) == 2)
+    host.kill()
+    host.wait()
+    pids = [int(pid) for pid in note.read_text().split()]
+    wait_until(lambda: not any(is_alive(pid) for pid in pids))

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from quant_action.errors import DataError, SpecError
+from quant_action.gates import gate_limits
+from quant_action.inputs import open_inputs
+from quant_action.plan import PRESETS, make_plan, resolve_scheme
+from quant_action.records import BitsandbytesScheme, Plan, WeightScheme
+from quant_action.spec import AwqCandidate, GptqCandidate, RtnCandidate, load_spec
+
+from .conftest import write_rows
+
+Edit = Callable[[str, str], Path]
+CPU = "cpu x86_64"
+
+
+def planned(path: Path, device: str = CPU) -> Plan:
+    loaded = load_spec(path)
+    return make_plan(loaded, open_inputs(loaded), device)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(SpecError) as caught:
+        planned(path)
+    return str(caught.value).replace(str(path), "quant.yml") + f" | {caught.value.remedy}"
+
+
+def test_plan_names_engine_scheme_and_reason(workspace: Path) -> None:
+    plan = planned(workspace / "quant.yml")
+    gptq, nf4 = plan.jobs
+    assert (gptq.id, gptq.engine, gptq.environment) == ("gptq-w4", "native", "host")
+    assert gptq.scheme == WeightScheme(
+        method="gptq", bits=4, group_size=32, symmetric=True, clip=True, scales=None, act_order=True, static_groups=True, damping=0.01
+    )
+    assert (nf4.engine, nf4.scheme) == ("bitsandbytes", BitsandbytesScheme(method="bitsandbytes", type="nf4"))
+    assert nf4.engine_reason
+    assert plan.model.architecture == "LlamaForCausalLM"
+    assert Plan.from_json(plan.to_json(), where="plan") == plan
+
+
+def test_same_inputs_same_keys(workspace: Path) -> None:
+    assert planned(workspace / "quant.yml") == planned(workspace / "quant.yml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("bits: 4", "bits: 8", {"gptq-w4", "plan"}),
+        ("group_size: 32", "group_size: 16", {"gptq-w4", "plan"}),
+        ("seed: 0", "seed: 1", {"gptq-w4", "plan"}),
+        ("samples: 4", "samples: 5", {"gptq-w4", "plan"}),
+        ("type: nf4", "type: fp4", {"bnb-nf4", "plan"}),
+        ("window: 16", "window: 8", {"baseline", "plan"}),
+        ("max: 1.05", "max: 1.06", set()),
+        ("name: tiny", "name: small", {"plan"}),
+    ],
+)
+def test_a_key_changes_with_what_decides_the_result_and_with_nothing_else(
+    workspace: Path, edit_spec: Edit, old: str, new: str, changed: set[str]
+) -> None:
+    def keys(plan: Plan) -> dict[str, str]:
+        return {"plan": plan.key, "baseline": plan.baseline_key} | {job.id: job.key for job in plan.jobs}
+
+    before = keys(planned(workspace / "quant.yml"))
+    after = keys(planned(edit_spec(old, new)))
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_content_of_data_and_model_is_in_the_keys(workspace: Path) -> None:
+    path = workspace / "quant.yml"
+    first = planned(path)
+    write_rows(workspace / "data/calibration.jsonl", [{"text": "something else"}])
+    second = planned(path)
+    assert first.jobs[0].key != second.jobs[0].key
+    assert first.jobs[1].key == second.jobs[1].key  # nf4 does not look at it
+    assert first.baseline_key == second.baseline_key
+    (workspace / "model/tokenizer.json").write_text('{"version": "2"}')
+    third = planned(path)
+    assert third.jobs[1].key != second.jobs[1].key
+    assert third.baseline_key != second.baseline_key
+
+
+def test_results_of_two_devices_are_never_mixed(workspace: Path) -> None:
+    on_cpu, on_gpu = planned(workspace / "quant.yml"), planned(workspace / "quant.yml", "NVIDIA H200")
+    assert on_cpu.baseline_key != on_gpu.baseline_key
+    assert {job.key for job in on_cpu.jobs}.isdisjoint(job.key for job in on_gpu.jobs)
+
+
+def test_group_size_that_does_not_divide_a_layer_names_it(edit_spec: Edit) -> None:
+    message = refusal(edit_spec("group_size: 32", "group_size: 64"))
+    assert message == (
+        "quant.yml:6:36: candidate gptq-w4: groups of 64 do not divide the 96 inputs of model.layers.0.mlp.down_proj (and 1 more layers)"
+        " | Sizes that divide every layer: 16, 32; or channel."
+    )
+
+
+def test_one_scale_per_channel_fits_every_layer(edit_spec: Edit) -> None:
+    scheme = planned(edit_spec("group_size: 32", "group_size: channel")).jobs[0].scheme
+    assert isinstance(scheme, WeightScheme)
+    assert scheme.group_size == -1
+
+
+def test_bits_that_the_engine_lacks(edit_spec: Edit) -> None:
+    message = refusal(edit_spec("bits: 4", "bits: 5"))
+    assert message.startswith("quant.yml:6:3: candidate gptq-w4: no engine can do this (native: ")
+    assert "5" in message.split("native: ")[1]
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ("exllama", "there is no engine 'exllama' | Installed are: native, bitsandbytes."),
+        ("bitsandbytes", "it does bitsandbytes, not gptq"),
+    ],
+)
+def test_engine_that_is_missing_or_unfit(edit_spec: Edit, engine: str, message: str) -> None:
+    assert message in refusal(edit_spec("bits: 4", f"bits: 4, engine: {engine}"))
+
+
+def test_calibrated_method_without_calibration(edit_spec: Edit) -> None:
+    message = refusal(edit_spec("calibration: {data: data/calibration.jsonl, samples: 4, tokens: 16, seed: 0}\n", ""))
+    assert message.startswith("quant.yml:5:3: candidate gptq-w4 needs calibration data, and the spec has none | Add calibration")
+
+
+def test_what_this_version_does_not_measure_is_refused(edit_spec: Edit) -> None:
+    path = edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    gsm8k: {lm_eval: gsm8k, limit: 5}")
+    assert refusal(path).startswith("quant.yml:11:5: this version of quant_action does not run tasks of lm-evaluation-harness (gsm8k)")
+
+
+def test_presets_are_ordinary_candidates(edit_spec: Edit) -> None:
+    plan = planned(edit_spec("{method: bitsandbytes, type: nf4}", "{preset: int8}"))
+    assert plan.jobs[1].scheme == BitsandbytesScheme(method="bitsandbytes", type="int8")
+    assert all(resolve_scheme(candidate) for candidate in PRESETS.values())
+
+
+def test_defaults_of_each_method() -> None:
+    gptq = resolve_scheme(GptqCandidate(method="gptq", bits=4, act_order=False))
+    awq = resolve_scheme(AwqCandidate(method="awq", bits=4))
+    rtn = resolve_scheme(RtnCandidate(method="rtn", bits=8))
+    assert isinstance(gptq, WeightScheme)
+    assert (gptq.act_order, gptq.static_groups, gptq.group_size) == (False, False, 128)
+    assert isinstance(awq, WeightScheme)
+    assert (awq.scales, awq.symmetric, awq.clip) == ("awq", False, True)
+    assert isinstance(rtn, WeightScheme)
+    assert (rtn.scales, rtn.symmetric, rtn.clip) == (None, True, False)
+
+
+def test_calibration_text_that_is_measured_on(workspace: Path) -> None:
+    write_rows(workspace / "data/choice.jsonl", [{"prompt": "calibration row 3 about", "choices": [" apples", " pears"], "answer": 0}])
+    write_rows(workspace / "data/calibration.jsonl", [{"text": "a"}, {"text": "calibration row 3 about apples pears"}])
+    with pytest.raises(DataError) as caught:
+        planned(workspace / "quant.yml")
+    assert str(caught.value).replace(f"{workspace}/", "") == (
+        "data/choice.jsonl:1: this text is also calibrated on (data/calibration.jsonl:2), so measuring on it would flatter every candidate"
+    )
+
+
+def test_bad_row_says_where_the_spec_names_its_file(workspace: Path) -> None:
+    (workspace / "data/heldout.jsonl").write_text('{"text": "a"}\nnope\n')
+    with pytest.raises(DataError, match=r"heldout\.jsonl:2: is not JSON") as caught:
+        planned(workspace / "quant.yml")
+    assert caught.value.remedy is not None
+    assert caught.value.remedy.endswith("quant.yml:9:10.)")
+
+
+def test_hub_id_without_commit(edit_spec: Edit) -> None:
+    assert refusal(edit_spec("source: model", "source: acme/model")).startswith(
+        "quant.yml:3:9: acme/model is not a folder here; a Hub id needs a revision beside it"
+    )
+
+
+def test_gates_become_limits_with_their_place(edit_spec: Edit) -> None:
+    path = edit_spec("  perplexity_ratio: {vs: baseline, max: 1.05}", "  accuracy: {vs: release, margin: 0.02}\n  size: {max: 1MB}")
+    accuracy, size = gate_limits(load_spec(path), bits=4)
+    assert (accuracy.metric, accuracy.vs, accuracy.bound, accuracy.limit) == ("accuracy", "release", "min", -0.02)
+    assert accuracy.where == f"{path}:13:3"
+    assert (size.metric, size.vs, size.bound, size.limit) == ("size", None, "max", 1_000_000)
+
+
+@pytest.mark.parametrize(("bits", "ratio", "margin"), [(8, 1.01, -0.01), (4, 1.05, -0.02), (3, 1.15, -0.02), (2, 1.15, -0.02)])
+def test_without_gates_the_budget_goes_by_bits(edit_spec: Edit, bits: int, ratio: float, margin: float) -> None:
+    path = edit_spec("gates:\n  perplexity_ratio: {vs: baseline, max: 1.05}\n", "")
+    assert [limit.limit for limit in gate_limits(load_spec(path), bits)] == [ratio, margin]
