@@ -1,0 +1,38 @@
+"""The report as one file that opens anywhere: no script, no request, light or dark as the reader's system is.
+
+Whatever comes from a spec or a model is escaped by the template engine and stripped of characters that cannot be seen; a content security
+policy forbids the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quant_action.formats import wording
+from quant_action.formats.interface import Format, Report
+
+
+def render(report: Report) -> str:
+    # The template engine and the plotting library take long to load; commands that render nothing need not wait for them.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from quant_action.formats.plots import all_plots
+
+    environment = Environment(
+        loader=PackageLoader("quant_action.formats"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_visible,
+    )
+    return environment.get_template("report.html.j2").render(report=report, plots=all_plots(report), wording=wording)
+
+
+def _visible(value: Any) -> Any:
+    """Applied to every value that the template writes."""
+    return wording.clean(value) if type(value) is str else value  # a template's own markup is a subclass
+
+
+HTML = Format(name="html", file="report.html", render=render)

@@ -1,0 +1,80 @@
+"""JUnit XML for CI viewers: one suite per candidate, one case per gate.
+
+A gate that fails is a failure. One that is undecided is an error, because a skipped test looks green; only a gate that has nothing to
+compare with is skipped. A candidate that was not evaluated has one case, `evaluated`, in error.
+"""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from quant_action.formats import wording
+from quant_action.formats.interface import Format, Report, Row
+from quant_action.records import Check, Outcome
+
+ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What no XML 1.0 document may contain, even escaped (w3.org/TR/xml, production 2)."""
+
+ELEMENTS = {
+    Outcome.FAIL: "failure",
+    Outcome.INCONCLUSIVE: "error",
+    Outcome.NOT_EVALUATED: "error",
+    Outcome.NOT_APPLICABLE: "skipped",
+}
+
+
+def render(report: Report) -> str:
+    root = ElementTree.Element("testsuites", name=_legal(report.name))
+    for row in report.rows:
+        suite = ElementTree.SubElement(root, "testsuite", name=_legal(row.id))
+        if row.outcome is Outcome.NOT_EVALUATED:
+            _add_unevaluated(suite, row, report)
+        else:
+            for check in row.checks:
+                _add_gate(suite, row, check, report)
+        _count(suite)
+    _count(root)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _add_gate(suite: ElementTree.Element, row: Row, check: Check, report: Report) -> None:
+    case = _add_case(suite, check.gate, row, report)
+    if check.where and check.where.count(":") >= 2:
+        file, line, _ = check.where.rsplit(":", 2)
+        case.set("file", _legal(file))
+        case.set("line", _legal(line))
+    if element := ELEMENTS.get(check.outcome):
+        said = f"{check.outcome}: {check.reason}"
+        _add_outcome(case, element, check.outcome, said, f"{said}\n{check.where}" if check.where else said)
+
+
+def _add_unevaluated(suite: ElementTree.Element, row: Row, report: Report) -> None:
+    case = _add_case(suite, "evaluated", row, report)
+    reasons = [objection.text for objection in report.objections if objection.id == row.id]
+    said = f"{Outcome.NOT_EVALUATED}: {' '.join(reasons)}"
+    _add_outcome(case, "error", Outcome.NOT_EVALUATED, said, said)
+
+
+def _add_case(suite: ElementTree.Element, name: str, row: Row, report: Report) -> ElementTree.Element:
+    return ElementTree.SubElement(suite, "testcase", classname=_legal(f"{report.name}.{row.id}"), name=_legal(name))
+
+
+def _add_outcome(case: ElementTree.Element, element: str, outcome: Outcome, message: str, text: str) -> None:
+    child = ElementTree.SubElement(case, element, message=wording.clean(message))
+    if element != "skipped":
+        child.set("type", str(outcome))
+        child.text = _legal(text)
+
+
+def _count(element: ElementTree.Element) -> None:
+    for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        element.set(attribute, str(sum(1 for _ in element.iter(tag))))
+
+
+def _legal(text: str) -> str:
+    return ILLEGAL.sub("", text)
+
+
+JUNIT = Format(name="junit", file="junit.xml", render=render)

@@ -1,0 +1,80 @@
+"""The report in a terminal or a CI log: verdict first, then a table that fits 80 columns, then why the others are not the winner."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from quant_action.formats import wording
+from quant_action.formats.interface import Report, Row
+from quant_action.records import Decision, Outcome
+
+STYLES = {Outcome.PASS: "green", Outcome.FAIL: "red", Outcome.INCONCLUSIVE: "yellow"}
+
+DECISION_STYLES = {Decision.APPROVED: "bold green", Decision.REJECTED: "bold red", Decision.INCONCLUSIVE: "bold yellow"}
+
+WIDE = 120
+"""Columns of a console that has room for intervals and top-1 agreement."""
+
+IN_ASCII = str.maketrans(dict.fromkeys(wording.SYMBOLS.values(), "") | {"−": "-", "×": "x", "±": "+-", "–": "-", "·": "/", "…": "..."})
+
+
+def print_report(report: Report, console: Console) -> None:
+    _print(console, wording.headline(report), DECISION_STYLES[report.decision])
+    _print(console, wording.sentence(report.reason))
+    _print(console, f"{wording.tally(report)}, compared with the unquantized {report.model}")
+    console.print(_table(report, console))
+    counts = (f"perplexity: {wording.counted(report, wording.PERPLEXITY)}", f"accuracy: {wording.counted(report, wording.ACCURACY)}")
+    _print(console, " · ".join(count for count in counts if not count.endswith(": ")))
+    for objection in report.objections:
+        gate = f", {objection.gate}" if objection.gate else ""
+        where = f" at {objection.where}" if objection.where else ""
+        _print(
+            console,
+            f"{wording.SYMBOLS[objection.outcome]} {objection.id} ({objection.outcome}{gate}{where}): {wording.sentence(objection.text)}",
+        )
+
+
+def _print(console: Console, words: str, style: str = "") -> None:
+    """In a log, lines stay whole so that they can be searched."""
+    console.print(_text(console, words, style), soft_wrap=not console.is_terminal)
+
+
+def _text(console: Console, words: str, style: str = "") -> Text:
+    """Never markup, whatever the words say; on a console that is not Unicode the symbols go, and the words beside them stay."""
+    visible = wording.clean(words)
+    if not console.encoding.startswith("utf"):
+        visible = visible.translate(IN_ASCII).encode("ascii", "replace").decode().strip()
+    return Text(visible, style=style)
+
+
+def _table(report: Report, console: Console) -> Table:
+    wide = console.width >= WIDE
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for name in ("candidate", "verdict"):
+        table.add_column(name, overflow="fold")
+    for name in ("size", "perplexity\n× baseline", "KL\nnats", *(["same top\ntoken"] if wide else []), "accuracy\nchange"):
+        table.add_column(Text("\n").join(_text(console, line) for line in name.split("\n")), justify="right", no_wrap=True)
+    for row in (report.baseline, *report.rows):
+        won = row.id == report.winner and row.outcome is not None
+        name, verdict, *numbers = _cells(row, won=won, wide=wide)
+        tone = "bold" if won else "" if row.outcome else "dim"
+        outcome_style = STYLES.get(row.outcome, "") if row.outcome else "dim"
+        table.add_row(_text(console, name, tone), _text(console, verdict, outcome_style), *(_text(console, cell, tone) for cell in numbers))
+    return table
+
+
+def _cells(row: Row, *, won: bool, wide: bool) -> list[str]:
+    (ratio, ratio_interval), (points, points_interval) = wording.ratio_cell(row), wording.points_cell(row)
+    verdict = wording.outcome_words(row.outcome) if row.outcome else "reference"
+    return [
+        row.id,
+        f"{verdict}, winner" if won else verdict,
+        wording.size_cell(row)[0],
+        f"{ratio} {ratio_interval}" if wide else ratio,
+        wording.metric_cell(row, wording.KL),
+        *([wording.percent_cell(row, wording.TOP1)] if wide else []),
+        f"{points} {points_interval}" if wide else points,
+    ]

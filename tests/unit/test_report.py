@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from quant_action.records import BitsandbytesScheme, Decision, Outcome
+from quant_action.report import build_report, describe
+from quant_action.store import BASELINE
+from tests.golden import records
+
+
+def test_the_winner_comes_first_then_outcomes_then_sizes() -> None:
+    report = records.report()
+    assert [row.id for row in report.rows] == ["gptq-w4-g128", "awq-w4-g128", "bnb-int8", "bnb-nf4", "gptq-w3-g128", "rtn-w2"]
+    assert [row.outcome for row in report.rows] == [
+        Outcome.PASS,
+        Outcome.PASS,
+        Outcome.PASS,
+        Outcome.INCONCLUSIVE,
+        Outcome.FAIL,
+        Outcome.NOT_EVALUATED,
+    ]
+    assert (report.decision, report.winner) == (Decision.APPROVED, "gptq-w4-g128")
+
+
+def test_a_row_holds_the_paired_differences_from_the_baseline() -> None:
+    row = records.report().rows[0]
+    mine, base = records.VALUES[row.id].windows, records.VALUES[BASELINE].windows
+    assert mine
+    assert base
+    differences = [float(a) - float(b) for a, b in zip(mine.nll.ravel(), base.nll.ravel(), strict=True)]
+    assert row.changes["perplexity"].value == pytest.approx(math.exp(math.fsum(differences) / len(differences)), rel=1e-12)
+    losses, gains = records.FLIPS[row.id]
+    assert row.changes["accuracy"].value == pytest.approx((gains - losses) / sum(records.ITEMS.values()))
+    assert row.size_ratio == 5_120_000_000 / 16_060_000_000
+    assert row.window_kl == pytest.approx([math.fsum(window) / len(window) for window in mine.kl.tolist()])
+
+
+def test_each_task_is_compared_by_itself() -> None:
+    row = next(row for row in records.report().rows if row.id == "gptq-w3-g128")
+    pooled = sum(row.changes[f"accuracy:{task}"].value * count for task, count in records.ITEMS.items()) / sum(records.ITEMS.values())
+    assert row.changes["accuracy"].value == pytest.approx(pooled)
+    assert row.changes["accuracy:tickets"].n == 400
+
+
+def test_the_baseline_has_values_but_no_outcome_and_no_changes() -> None:
+    baseline = records.report().baseline
+    assert (baseline.outcome, baseline.changes, baseline.size) == (None, {}, 16_060_000_000)
+    assert baseline.metrics["accuracy"].value == pytest.approx(0.8)
+
+
+def test_every_candidate_but_the_winner_has_an_objection() -> None:
+    report = records.report()
+    assert {objection.id for objection in report.objections} == {row.id for row in report.rows} - {report.winner}
+
+
+def test_an_objection_names_the_gate_and_its_place_in_the_spec() -> None:
+    failed = [objection for objection in records.report().objections if objection.id == "gptq-w3-g128"]
+    assert [(objection.gate, objection.where) for objection in failed] == [
+        ("perplexity_ratio", "quant.yml:21:3"),
+        ("accuracy", "quant.yml:23:3"),
+    ]
+
+
+def test_a_crash_is_told_with_its_remedy() -> None:
+    crash = next(objection for objection in records.report().objections if objection.outcome is Outcome.NOT_EVALUATED)
+    assert crash.text == "quantize ended with OutOfMemory: the GPU's memory is full. Use a larger GPU."
+
+
+def test_a_candidate_that_was_made_but_not_evaluated_shows_its_size() -> None:
+    evaluations = {id: evaluation for id, evaluation in records.EVALUATIONS.items() if id != "bnb-nf4"}
+    report = build_report(
+        plan=records.PLAN,
+        verdict=records.verdict(),
+        baseline=records.BASELINE_EVALUATION,
+        candidates=records.CANDIDATES,
+        evaluations=evaluations,
+        failures=records.FAILURES,
+        values=records.VALUES,
+    )
+    row = next(row for row in report.rows if row.id == "bnb-nf4")
+    assert (row.size, row.metrics, row.changes) == (5_440_000_000, {}, {})
+
+
+def test_the_method_names_data_by_digest_and_counts_tokens() -> None:
+    facts = {fact.label: fact.text for fact in records.report().method}
+    assert (
+        facts["Text"] == f"data/heldout.jsonl, windows of 65 tokens, 24 windows, 1,536 scored tokens, sha256 {records.digest_of('heldout')}"
+    )
+    assert "revision 0e9e39f249a16976918f6564b8830bc894c89659" in facts["Model"]
+    assert records.report().versions == ("bitsandbytes 0.50.2", "torch 2.13.0", "transformers 5.17.0")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "words"),
+    [
+        (records.weights("gptq", 4, group_size=64), "GPTQ 4-bit, groups of 64, symmetric"),
+        (records.weights("awq", 4, symmetric=False, scales="awq", clip=True), "AWQ 4-bit, groups of 128, asymmetric, clipped"),
+        (records.weights("gptq", 4, scales="awq"), "GPTQ 4-bit, groups of 128, symmetric, AWQ scales"),
+        (
+            records.weights("gptq", 3, act_order=True, static_groups=True),
+            "GPTQ 3-bit, groups of 128, symmetric, activation order with static groups",
+        ),
+        (records.weights("rtn", 8, group_size=-1), "round to nearest 8-bit, one scale per channel, symmetric"),
+        (BitsandbytesScheme(method="bitsandbytes", type="nf4", double_quant=True), "bitsandbytes NF4, scales quantized too"),
+    ],
+)
+def test_a_scheme_is_described_for_people(scheme: records.Scheme, words: str) -> None:
+    assert describe(scheme) == words
