@@ -1,0 +1,92 @@
+"""KL divergence from the baseline: how much of the baseline's distribution over the next token is lost, whatever the true token was."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from quant_action.metrics.interface import Difference, Subject
+from quant_action.metrics.intervals import exp, jackknife, mapped, quantile_interval, t_interval
+from quant_action.metrics.pairing import paired_windows, windows_of
+from quant_action.records import Interval, Measurement
+from quant_action.values import Values
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FLOOR = 1e-6
+"""Nats below which a divergence is rounding; ratios count no less, so that two models that equal the baseline have the ratio 1."""
+
+TAIL = 0.99
+
+
+class Divergence:
+    """KL(baseline || model) per token, over the whole vocabulary: its mean, or its 99th percentile.
+
+    It is a comparison with the baseline already, so `vs: baseline` and no reference mean the same. Against a release, the ratio of the two
+    statistics is judged on the log scale, windows left out one at a time of both models together. In simulations of skewed and clustered
+    divergences each bound of either interval errs in 1% to 8% of the cases from 8 windows on (nominal: 5%).
+    """
+
+    unit = "nat"
+    better: Literal["lower", "higher"] = "lower"
+
+    def __init__(self, *, tail: bool) -> None:
+        self._tail = tail
+        self.id = "kl_p99" if tail else "kl"
+        self.name = "KL divergence, 99th percentile" if tail else "KL divergence"
+        statistic, interval = ("99th percentile", "Woodruff") if tail else ("mean", "t")
+        self.formula = (
+            f"{statistic} of sum P ln(P / Q) over tokens, P of the baseline, {interval} interval over windows; "
+            "against a release the ratio of the two, jackknife over windows on the log"
+        )
+
+    def measure(self, values: Values) -> dict[str, Measurement]:
+        if values.windows is None:
+            return {}
+        value = self._statistic(values.windows.kl)
+        return {self.id: Measurement(value=value, n=len(values.windows.kl))} if math.isfinite(value) else {}
+
+    def compare(self, candidate: Subject, reference: Subject | None) -> Difference | None:
+        if reference is None or reference.evaluation.subject == "baseline":
+            windows = windows_of(candidate)
+            if windows is None:
+                return None
+            kl = windows.kl
+            return Difference(value=self._statistic(kl), interval=self._interval(kl), n=len(kl), unit=self.unit, samples="windows")
+        pair = paired_windows(candidate, reference)
+        if pair is None:
+            return None
+        import numpy as np
+
+        mine, theirs = pair[0].kl, pair[1].kl
+        full = math.log(max(self._statistic(mine), FLOOR) / max(self._statistic(theirs), FLOOR))
+        without = np.log(np.maximum(self._without_each(mine), FLOOR) / np.maximum(self._without_each(theirs), FLOOR))
+        interval = mapped(jackknife(full, without), exp, method="jackknife over windows")
+        return Difference(value=exp(full), interval=interval, n=len(mine), unit="x", samples="windows")
+
+    def _statistic(self, kl: np.ndarray) -> float:
+        import numpy as np
+
+        return float(np.quantile(kl, TAIL) if self._tail else kl.mean())
+
+    def _interval(self, kl: np.ndarray) -> Interval:
+        interval = quantile_interval(kl, TAIL) if self._tail else t_interval(kl.mean(axis=1))
+        return mapped(interval, float, method=f"{interval.method} over windows")
+
+    def _without_each(self, kl: np.ndarray) -> np.ndarray:
+        """The statistic with each window left out: [windows]."""
+        import numpy as np
+
+        windows, positions = kl.shape
+        if not self._tail:
+            means = kl.mean(axis=1)
+            others: np.ndarray = (means.sum() - means) / (windows - 1)
+            return others
+        order = np.argsort(kl, axis=None, kind="stable")
+        ascending, window = kl.ravel()[order], order // positions
+        rank = ((windows - 1) * positions - 1) * TAIL
+        below, above = math.floor(rank), math.ceil(rank)
+        ends = np.array([ascending[window != left_out][[below, above]] for left_out in range(windows)])
+        quantiles: np.ndarray = ends[:, 0] + (rank - below) * (ends[:, 1] - ends[:, 0])
+        return quantiles

@@ -1,0 +1,47 @@
+"""The baseline's final hidden states on disk, so that candidates are compared with it exactly, without it in memory.
+
+`head.safetensors` holds the baseline's head; `NNNNN.safetensors` one batch of windows each: `ids` [batch, window], and `hidden`
+[batch, window - 1, hidden] in the compute dtype. For a vocabulary of 128,000 that is some thirty times smaller than the logits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from quant_action.errors import IntegrityError
+from quant_action.scorer.head import Head
+
+HEAD = "head.safetensors"
+REMEDY = "Delete the baseline's evaluation; a rerun makes it again."
+
+
+def _batch_file(folder: Path, batch: int) -> Path:
+    return folder / f"{batch:05d}.safetensors"
+
+
+def save_states(folder: Path, batch: int, *, ids: torch.Tensor, hidden: torch.Tensor) -> None:
+    save_file({"ids": ids.contiguous(), "hidden": hidden.contiguous()}, _batch_file(folder, batch))
+
+
+def load_states(folder: Path, batch: int, *, ids: torch.Tensor) -> torch.Tensor:
+    """The baseline's hidden states of a batch with these ids. Raises `IntegrityError` when there are none, or of other windows."""
+    path = _batch_file(folder, batch)
+    try:
+        tensors = load_file(path, device=str(ids.device))
+    except (OSError, SafetensorError) as error:
+        raise IntegrityError(f"the baseline's hidden states are not readable ({error})", where=str(path), remedy=REMEDY) from error
+    if not torch.equal(tensors["ids"], ids):
+        raise IntegrityError("the baseline's hidden states are of another text", where=str(path), remedy=REMEDY)
+    return tensors["hidden"]
+
+
+def load_head(folder: Path, *, device: str) -> Head:
+    """The baseline's head. Raises `IntegrityError` when it is not readable."""
+    try:
+        return Head.load(folder / HEAD, device=device)
+    except (OSError, SafetensorError) as error:
+        raise IntegrityError(f"the baseline's head is not readable ({error})", where=str(folder / HEAD), remedy=REMEDY) from error

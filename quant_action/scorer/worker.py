@@ -1,0 +1,94 @@
+"""The scorer's process: one model in, its values per window and per item out.
+
+Its request, the output being an empty folder:
+
+    {"verb": "evaluate", "subject": "baseline" | "candidate", "model": "/path", "device": "cpu" | "cuda", "output": "/path",
+     "baseline": {"model": "/path", "states": "/path"} | null, "protocol": {...},
+     "data": {"text": "/path" | null, "tasks": {"id": "/path"}}}
+
+It writes `windows.npz` and `items.jsonl` (see `values.py`), for a baseline `states/` too (see `states.py`), and answers
+
+    {"metrics": {id: {"value": 0.0, "n": 0}}, "peak_gpu_memory": bytes | null, "versions": {"torch": "2.13.0", ...}}
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quant_action.checkpoints.load import load_tokenizer
+from quant_action.errors import EnvironmentMissing
+from quant_action.metrics import measure_all
+from quant_action.records import Protocol
+from quant_action.scorer.choice import score_choice
+from quant_action.scorer.generate import score_generate
+from quant_action.scorer.items import task_rows
+from quant_action.scorer.model import ScoredModel
+from quant_action.scorer.prompt import Encoder
+from quant_action.scorer.text import score_text, text_windows
+from quant_action.values import Values
+from quant_action.workers.protocol import serve
+
+STATES = "states"
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "bitsandbytes", "numpy")
+TASKS = {"choice": score_choice, "generate": score_generate}
+
+
+def evaluate(request: dict[str, Any], progress: Callable[[str, int, int], None]) -> dict[str, Any]:
+    """Answer one request. Raises the errors of `load_model`, `score_text` and the tasks."""
+    device = request["device"]
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise EnvironmentMissing("a GPU was asked for, and torch sees none", remedy="Use a GPU build of torch, or --device cpu.")
+        torch.cuda.reset_peak_memory_stats()
+    with torch.inference_mode():
+        values = measure(request, progress)
+    values.save(Path(request["output"]))
+    return {
+        "metrics": {id: measurement.model_dump() for id, measurement in measure_all(values).items()},
+        "peak_gpu_memory": torch.cuda.max_memory_allocated() if device == "cuda" else None,
+        "versions": versions(),
+    }
+
+
+def measure(request: dict[str, Any], progress: Callable[[str, int, int], None]) -> Values:
+    """Score text and tasks. Everything is read before the model is: a bad file shall not cost the minutes of loading it."""
+    folder, data, baseline = Path(request["model"]), request["data"], request["baseline"]
+    protocol = Protocol.model_validate(request["protocol"])
+    tokenizer = load_tokenizer(folder)
+    encoder = Encoder(load_tokenizer(Path(baseline["model"])), tokenizer) if baseline else Encoder(tokenizer)
+    text = text_windows(Path(data["text"]), encoder, window=protocol.text.window) if protocol.text else None
+    tasks = [(task, task_rows(task, Path(data["tasks"][task.id]))) for task in protocol.tasks]
+    model = ScoredModel.load(folder, device=request["device"], tokenizer=tokenizer)
+    windows = None
+    if text is not None:
+        model.fits(text.shape[1], what="a window", where="evaluation.text.window")
+        windows = score_text(
+            model,
+            text,
+            baseline=Path(baseline["states"]) if baseline else None,
+            states=None if baseline else Path(request["output"]) / STATES,
+            progress=progress,
+        )
+    items = [item for task, rows in tasks for item in TASKS[task.kind](model, encoder, task, rows, progress=progress)]
+    return Values(windows=windows, items=tuple(items))
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of every package here that may decide a number."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    serve(evaluate)

@@ -1,0 +1,53 @@
+"""Measured models made of given values, for the tests of metrics and judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from quant_action.metrics import measure_all
+from quant_action.metrics.interface import Subject
+from quant_action.records import Evaluation
+from quant_action.values import Values, Windows
+
+
+def subject(
+    *,
+    kind: Literal["baseline", "candidate"] = "candidate",
+    nll: Any = None,
+    kl: Any = None,
+    top1: Any = None,
+    items: Mapping[str, Sequence[bool]] | None = None,
+    size: int = 1000,
+    peak_memory: int = 5000,
+    peak_gpu_memory: int | None = None,
+    protocol: str = "p",
+) -> Subject:
+    """Windows where one of `nll`, `kl`, `top1` [windows, positions] is given (the others are then those of a baseline); answers by task."""
+    given = next((np.asarray(values) for values in (nll, kl, top1) if values is not None), None)
+    windows = None
+    if given is not None:
+        windows = Windows(
+            nll=np.ones(given.shape) if nll is None else np.asarray(nll, dtype=np.float64),
+            kl=np.zeros(given.shape) if kl is None else np.asarray(kl, dtype=np.float64),
+            top1=np.ones(given.shape, dtype=bool) if top1 is None else np.asarray(top1, dtype=bool),
+        )
+    answers = [(task, str(item), right) for task, of_task in (items or {}).items() for item, right in enumerate(of_task)]
+    rows = tuple({"task": task, "item": item, "correct": right} for task, item, right in answers)
+    values = Values(windows=windows, items=rows)
+    evaluation = Evaluation(
+        key="k",
+        subject=kind,
+        artifact="a",
+        protocol=protocol,
+        size=size,
+        metrics=measure_all(values),
+        seconds=1.0,
+        peak_memory=peak_memory,
+        peak_gpu_memory=peak_gpu_memory,
+        device="cpu",
+        versions={},
+    )
+    return Subject(evaluation=evaluation, values=values)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from quant_action.errors import DataError, EngineError
+from quant_action.metrics import measure_all
+from quant_action.records import Protocol, TaskProtocol, TextProtocol
+from quant_action.scorer.worker import evaluate, versions
+from quant_action.values import Values
+from tests.unit.scoring import llama, silent, tokenizer, write_rows
+
+TEXT = [{"text": "a b c d e f g ah bg ci dj ek fl h i j"}, {"text": "k l m n o p q r s t a c e g i k m"}]
+CHOICE = [{"prompt": f"a {word}", "choices": [" b", " c d"], "answer": 0} for word in "efgh"]
+GENERATE = [{"prompt": f"b {word}", "answer": "c"} for word in "ijk"]
+
+
+def save_model(folder: Path, *, seed: int) -> Path:
+    llama(seed=seed).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def request_for(tmp_path: Path) -> Any:
+    protocol = Protocol(
+        text=TextProtocol(data="text", digest="0", window=8),
+        tasks=(
+            TaskProtocol(id="pick", kind="choice", data="pick", digest="1", max_tokens=1, limit=3),
+            TaskProtocol(id="write", kind="generate", data="write", digest="2", max_tokens=3, limit=None),
+        ),
+    )
+    tasks = {"pick": str(write_rows(tmp_path / "pick.jsonl", CHOICE)), "write": str(write_rows(tmp_path / "write.jsonl", GENERATE))}
+    data = {"text": str(write_rows(tmp_path / "text.jsonl", TEXT)), "tasks": tasks}
+
+    def request(model: Path, *, name: str, baseline: Path | None = None) -> dict[str, Any]:
+        (tmp_path / name).mkdir()
+        reference = {"model": str(baseline), "states": str(tmp_path / "base" / "states")} if baseline else None
+        return {
+            "verb": "evaluate",
+            "subject": "candidate" if baseline else "baseline",
+            "model": str(model),
+            "baseline": reference,
+            "device": "cpu",
+            "protocol": protocol.model_dump(mode="json"),
+            "data": data,
+            "output": str(tmp_path / name),
+        }
+
+    return request
+
+
+def test_a_baseline_and_a_candidate_leave_paired_values_and_their_metrics(tmp_path: Path, request_for: Any) -> None:
+    base, other = save_model(tmp_path / "m0", seed=0), save_model(tmp_path / "m1", seed=1)
+
+    baseline = evaluate(request_for(base, name="base"), silent)
+    candidate = evaluate(request_for(other, name="candidate", baseline=base), silent)
+
+    for answer, name in ((baseline, "base"), (candidate, "candidate")):
+        values = Values.load(tmp_path / name)
+        assert values.windows is not None
+        assert values.windows.nll.shape == (4, 7)
+        assert [item["task"] for item in values.items] == ["pick"] * 3 + ["write"] * 3
+        assert answer["metrics"] == {id: measured.model_dump() for id, measured in measure_all(values).items()}
+        assert json.loads(json.dumps(answer, allow_nan=False)) == answer
+        assert set(answer["metrics"]) == {"perplexity", "kl", "kl_p99", "top1", "accuracy", "accuracy:pick", "accuracy:write"}
+    assert baseline["metrics"]["kl"] == {"value": 0.0, "n": 4}
+    assert baseline["metrics"]["top1"] == {"value": 1.0, "n": 4}
+    assert candidate["metrics"]["kl"]["value"] > 0.1
+    assert candidate["peak_gpu_memory"] is None
+    assert torch.__version__ in candidate["versions"]["torch"]
+
+
+def test_a_copy_of_the_baseline_scores_exactly_like_it(tmp_path: Path, request_for: Any) -> None:
+    base = save_model(tmp_path / "m0", seed=0)
+
+    baseline = evaluate(request_for(base, name="base"), silent)
+    again = evaluate(request_for(base, name="again", baseline=base), silent)
+
+    assert again["metrics"] == baseline["metrics"]
+    first, second = Values.load(tmp_path / "base"), Values.load(tmp_path / "again")
+    assert first.windows is not None
+    assert second.windows is not None
+    np.testing.assert_array_equal(first.windows.nll, second.windows.nll)
+    assert first.items == second.items
+
+
+def test_perplexity_is_that_of_transformers_own_loss(tmp_path: Path, request_for: Any) -> None:
+    base = save_model(tmp_path / "m0", seed=0)
+    ids = tokenizer()("\n\n".join(row["text"] for row in TEXT)).input_ids
+    windows = torch.tensor(ids[: len(ids) // 8 * 8]).view(-1, 8)
+
+    answer = evaluate(request_for(base, name="base"), silent)
+
+    loss = llama()(input_ids=windows, labels=windows).loss.item()
+    assert answer["metrics"]["perplexity"]["value"] == pytest.approx(math.exp(loss), rel=1e-5)
+
+
+def test_another_tokenizer_is_refused_before_the_model_is_loaded(tmp_path: Path, request_for: Any) -> None:
+    base = save_model(tmp_path / "m0", seed=0)
+    other = tokenizer()
+    other.add_tokens(["b c"])
+    other.save_pretrained(tmp_path / "m1")  # there is no model in it
+
+    with pytest.raises(EngineError, match="tokenizer gives other ids"):
+        evaluate(request_for(tmp_path / "m1", name="candidate", baseline=base), silent)
+
+
+def test_a_window_longer_than_the_context_is_refused(tmp_path: Path, request_for: Any) -> None:
+    base = save_model(tmp_path / "m0", seed=0)
+    request = request_for(base, name="base")
+    request["protocol"]["text"]["window"] = 65
+    write_rows(Path(request["data"]["text"]), TEXT * 4)
+
+    with pytest.raises(DataError, match="of 65 tokens is longer than the model's context of 64"):
+        evaluate(request, silent)
+
+
+def test_versions_name_what_decides_a_number() -> None:
+    assert {"python", "torch", "transformers", "tokenizers", "numpy"} <= set(versions())
