@@ -1,0 +1,95 @@
+"""The command line: arguments in, one pipeline function, exit code out. No logic."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from quant_action import __version__
+from quant_action.errors import Cancelled, InputError, QuantActionError
+
+EXIT_CODES = """exit codes:
+  0  approved, or done            4  engine, environment or resources
+  1  rejected by a gate           5  a remote: Hub, DVC, GitHub
+  2  bad input: spec, data, model 6  integrity: bytes are not what a record says
+  3  inconclusive                70  a bug of ours          130  cancelled"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, remedy=f"{self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="quant-action",
+        description="CI/CD for quantized language models: quantize, measure, judge, report.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"quant-action {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, summary: str, *, work: bool = True, candidate: bool = False, as_json: bool = False) -> None:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.add_argument("spec", nargs="?", type=Path, default=Path("quant.yml"), metavar="SPEC", help="default: quant.yml")
+        sub.add_argument("--cache", type=Path, metavar="DIR", help="where results are kept (default: .quant/cache beside the spec)")
+        if work:
+            sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: the GPU if there is one")
+        if candidate:
+            sub.add_argument("--candidate", metavar="ID", help="this one only")
+        if as_json:
+            sub.add_argument("--json", action="store_true", help="print the record")
+
+    command("run", "quantize, evaluate, judge and report", as_json=True)
+    command("check", "say what would not work, before anything heavy starts")
+    command("plan", "show what would be done, and what is cached", as_json=True)
+    command("quantize", "make the candidates", candidate=True)
+    command("evaluate", "measure the original and the candidates that were made", candidate=True)
+    command("judge", "judge the last run's records again under the spec as it is now", work=False, as_json=True)
+    command("report", "write the last run's report again", work=False)
+    schema = commands.add_parser("schema", help="print the JSON Schema of quant.yml", description="Print the JSON Schema of quant.yml.")
+    schema.set_defaults(spec=None)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `quant-action`; returns the exit code, and prints one clear error with a remedy."""
+    signal.signal(signal.SIGTERM, _cancel)
+    try:
+        return _dispatch(_parser().parse_args(arguments))
+    except KeyboardInterrupt:
+        return _complain(Cancelled("cancelled; what was complete is kept, run again to continue"))
+    except QuantActionError as error:
+        return _complain(error)
+    except BrokenPipeError:
+        return 0
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    if options.command == "schema":
+        from quant_action.spec import json_schema
+
+        print(json.dumps(json_schema(), indent=2))
+        return 0
+    from quant_action import commands
+
+    return commands.COMMANDS[options.command](options)
+
+
+def _complain(error: QuantActionError) -> int:
+    print(f"quant-action: error: {error}", file=sys.stderr)
+    if error.remedy:
+        print(f"  {error.remedy}", file=sys.stderr)
+    return error.exit_code
+
+
+def _cancel(number: int, frame: FrameType | None) -> None:
+    """A cancelled CI job sends SIGTERM: leave as on Ctrl-C, so that workers end and locks are released."""
+    raise KeyboardInterrupt

@@ -1,0 +1,135 @@
+"""What each command prints: results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from quant_action import pipeline
+from quant_action.console import ConsoleListener, make_console
+from quant_action.formats.wording import format_bytes
+from quant_action.pipeline import DECISION_CODES, Session, Settings
+from quant_action.report import describe
+from quant_action.workers.environment import interpreter
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(spec=options.spec, device=getattr(options, "device", "auto"), cache=options.cache)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from quant_action.formats.terminal import print_report
+
+    with ConsoleListener(make_console()) as listener:
+        finished = pipeline.run(_settings(options), listener)
+    if options.json:
+        print(finished.verdict.to_json(), end="")
+    else:
+        print_report(finished.report, Console())
+        _print_files(finished.folder)
+    return finished.exit_code
+
+
+def _check(options: argparse.Namespace) -> int:
+    session = pipeline.prepare(_settings(options))
+    for environment in sorted({job.environment for job in session.plan.jobs}):
+        interpreter(environment)
+    needed = sum(session.inputs.model.size for _ in session.plan.jobs)
+    free = shutil.disk_usage(session.loaded.folder).free
+    out = Console(highlight=False)
+    out.print(f"[green]✓[/] spec        {escape(str(options.spec))}: {len(session.plan.jobs)} candidates")
+    out.print(f"[green]✓[/] model       {escape(session.plan.model.architecture)}, {format_bytes(session.plan.model.size)}")
+    out.print("[green]✓[/] data        every row read; nothing that is measured is calibrated on")
+    out.print(f"[green]✓[/] device      {escape(session.plan.device)}")
+    mark = "[green]✓[/]" if free > needed else "[yellow]![/]"
+    out.print(f"{mark} disk        {format_bytes(free)} free; all candidates together take less than {format_bytes(needed)}")
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    session = pipeline.prepare(_settings(options))
+    if options.json:
+        cached = {job.id: session.is_cached(job) for job in session.plan.jobs}
+        print(json.dumps(json.loads(session.plan.to_json()) | {"cached": cached}, indent=2))
+    else:
+        _print_plan(session)
+    return 0
+
+
+def _print_plan(session: Session) -> None:
+    plan, out = session.plan, Console(highlight=False)
+    model = f"{plan.model.source}{'@' + plan.model.revision[:12] if plan.model.revision else ''}"
+    out.print(f"[bold]{escape(plan.name)}[/]  {escape(model)}, {escape(plan.model.architecture)}, {format_bytes(plan.model.size)}")
+    weights = sum(rows * columns for rows, columns in session.inputs.model.linear_layers.values())
+    out.print(f"{len(session.inputs.model.linear_layers)} layers of {weights:,} weights to quantize, on {escape(plan.device)}")
+    if sample := plan.calibration:
+        out.print(f"calibration: {sample.samples} samples of {sample.tokens} tokens, seed {sample.seed}, from {escape(sample.data)}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("candidate", "what", "engine", "why this engine", "key", ""):
+        table.add_column(heading, overflow="fold")
+    for job in plan.jobs:
+        state = "[green]cached[/]" if session.is_cached(job) else "to do"
+        table.add_row(escape(job.id), describe(job.scheme), job.engine, escape(job.engine_reason), job.key[:12], state)
+    out.print(table)
+    out.print(f"plan {plan.key[:12]}; results go to {escape(str(_shown(session.run.path)))}")
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    with ConsoleListener(make_console()) as listener:
+        session = pipeline.quantize_only(_settings(options), options.candidate, listener)
+    print(_shown(session.run.path / "candidates"))
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    with ConsoleListener(make_console()) as listener:
+        session = pipeline.evaluate_only(_settings(options), options.candidate, listener)
+    print(_shown(session.run.path / "evaluations"))
+    return 0
+
+
+def _judge(options: argparse.Namespace) -> int:
+    verdict = pipeline.judge_saved(_settings(options))
+    if options.json:
+        print(verdict.to_json(), end="")
+    else:
+        out = Console(highlight=False, soft_wrap=True)
+        out.print(f"[bold]{verdict.decision}[/]: {escape(verdict.reason)}")
+        for candidate in verdict.candidates:
+            out.print(f"  {escape(candidate.id):<20} {candidate.outcome}: {escape(candidate.reason)}")
+    return DECISION_CODES[verdict.decision]
+
+
+def _report(options: argparse.Namespace) -> int:
+    _print_files(pipeline.report_saved(_settings(options)).folder)
+    return 0
+
+
+def _print_files(folder: Path) -> None:
+    print(
+        "\n".join(f"{'report' if index == 0 else '':<8}{_shown(folder / name)}" for index, name in enumerate(("report.html", "report.md")))
+    )
+
+
+def _shown(path: Path) -> Path:
+    """As short as it can be said from here."""
+    path, here = path.resolve(), Path.cwd().resolve()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run,
+    "check": _check,
+    "plan": _plan,
+    "quantize": _quantize,
+    "evaluate": _evaluate,
+    "judge": _judge,
+    "report": _report,
+}

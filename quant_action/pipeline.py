@@ -1,0 +1,221 @@
+"""The whole product on one screen: spec -> plan -> quantize -> evaluate -> judge -> report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from quant_action.errors import InputError, QuantActionError, RunError
+from quant_action.evaluate import cached_evaluation, evaluate_baseline, evaluate_candidate, evaluation_key
+from quant_action.formats import FORMATS
+from quant_action.gates import gate_limits
+from quant_action.hardware import device_class
+from quant_action.inputs import Inputs, open_inputs
+from quant_action.judge import judge
+from quant_action.plan import make_plan
+from quant_action.quantize import cached_candidate, quantize
+from quant_action.records import Candidate, Decision, Failure, Job, Plan, Verdict
+from quant_action.report import Report, build_report
+from quant_action.saved_run import load_last_run
+from quant_action.spec import LoadedSpec, load_spec
+from quant_action.storage import write_text
+from quant_action.store import BASELINE, RunFolder, Store
+from quant_action.workers.environment import interpreter
+
+DECISION_CODES = {Decision.APPROVED: 0, Decision.REJECTED: 1, Decision.INCONCLUSIVE: 3}
+
+
+class Listener(Protocol):
+    """Whoever shows a person what is going on."""
+
+    def step(self, subject: str, stage: str) -> Callable[[str, int, int], None]: ...
+
+    def done(self, subject: str, stage: str, note: str) -> None: ...
+
+    def failed(self, subject: str, stage: str, error: QuantActionError) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the command line says beside the spec."""
+
+    spec: Path
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    cache: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A spec that was read, what it points to, and the plan."""
+
+    loaded: LoadedSpec
+    inputs: Inputs
+    plan: Plan
+    store: Store
+
+    @property
+    def run(self) -> RunFolder:
+        return self.store.run(self.plan.key)
+
+    def is_cached(self, job: Job) -> bool:
+        return cached_candidate(self.store, job.key) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A judged and reported run."""
+
+    folder: Path
+    verdict: Verdict
+    report: Report
+    failures: tuple[Failure, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """The decision's; but where nothing was approved and something broke, what broke decides: that is not the gates' news."""
+        if self.failures and self.verdict.decision is not Decision.APPROVED:
+            return self.failures[0].exit_code
+        return DECISION_CODES[self.verdict.decision]
+
+
+def prepare(settings: Settings) -> Session:
+    """Read, check and plan. When this returns, nothing heavy was loaded and nothing was written."""
+    loaded = load_spec(settings.spec)
+    inputs = open_inputs(loaded)
+    plan = make_plan(loaded, inputs, device_class(settings.device))
+    return Session(loaded=loaded, inputs=inputs, plan=plan, store=_store(loaded, settings))
+
+
+def run(settings: Settings, listener: Listener) -> Finished:
+    """Everything. What is cached is not done again; a candidate that breaks does not stop the others."""
+    session = _start(settings)
+    _evaluate_baseline(session, listener)
+    for job in session.plan.jobs:
+        stage: Literal["quantize", "evaluate"] = "quantize"
+        try:
+            candidate = _quantize(session, job, listener)
+            stage = "evaluate"
+            _evaluate(session, job, candidate, listener)
+        except RunError as error:
+            _record_failure(session.run, job, stage, error, listener)
+    session.run.mark_latest(session.plan.name)
+    judge_saved(settings)
+    return report_saved(settings)
+
+
+def quantize_only(settings: Settings, chosen: str | None, listener: Listener) -> Session:
+    """Make the candidates (or the chosen one) and nothing more."""
+    session = _start(settings)
+    for job in _chosen(session.plan, chosen):
+        _quantize(session, job, listener)
+    return session
+
+
+def evaluate_only(settings: Settings, chosen: str | None, listener: Listener) -> Session:
+    """Measure the original and the candidates (or the chosen one), which must have been made."""
+    session = _start(settings)
+    jobs = _chosen(session.plan, chosen)
+    made = {job.id: _made(session, job, settings) for job in jobs}
+    _evaluate_baseline(session, listener)
+    for job in jobs:
+        _evaluate(session, job, made[job.id], listener)
+    session.run.mark_latest(session.plan.name)
+    return session
+
+
+def judge_saved(settings: Settings) -> Verdict:
+    """Judge the last run's records under the spec as it is now; needs no model, no data and no GPU."""
+    loaded = load_spec(settings.spec)
+    saved = load_last_run(_store(loaded, settings), loaded.spec.name)
+    verdict = judge(
+        plan_key=saved.plan.key,
+        gates={job.id: gate_limits(loaded, job.scheme.bits) for job in saved.plan.jobs},
+        baseline=saved.baseline,
+        release=None,
+        candidates={**saved.subjects, **saved.failures},
+        required=[id for id, candidate in loaded.spec.candidates.items() if candidate.required],
+        choose=loaded.spec.release.choose,
+    )
+    verdict.save(saved.folder.verdict)
+    return verdict
+
+
+def report_saved(settings: Settings) -> Finished:
+    """Write the last run's report in every format, from its saved records."""
+    loaded = load_spec(settings.spec)
+    saved = load_last_run(_store(loaded, settings), loaded.spec.name)
+    if not saved.folder.verdict.exists():
+        raise InputError("the last run has no verdict yet", remedy=f"quant-action judge {settings.spec}")
+    verdict = Verdict.load(saved.folder.verdict)
+    report = build_report(
+        plan=saved.plan,
+        verdict=verdict,
+        baseline=saved.baseline.evaluation,
+        candidates=saved.candidates,
+        evaluations={id: subject.evaluation for id, subject in saved.subjects.items()},
+        failures=saved.failures,
+        values={BASELINE: saved.baseline.values} | {id: subject.values for id, subject in saved.subjects.items()},
+    )
+    for form in FORMATS:
+        write_text(saved.folder.path / form.file, form.render(report))
+    return Finished(folder=saved.folder.path, verdict=verdict, report=report, failures=tuple(saved.failures.values()))
+
+
+# One stage for one job ----------------------------------------------------------------------------------------------
+
+
+def _store(loaded: LoadedSpec, settings: Settings) -> Store:
+    return Store(loaded.folder / ".quant", settings.cache)
+
+
+def _start(settings: Settings) -> Session:
+    """A session that may do the work: its environments are there, and its plan is written down."""
+    session = prepare(settings)
+    for environment in sorted({job.environment for job in session.plan.jobs} | {"host"}):
+        interpreter(environment)
+    session.plan.save(session.run.plan)
+    return session
+
+
+def _chosen(plan: Plan, chosen: str | None) -> list[Job]:
+    jobs = [job for job in plan.jobs if chosen in (None, job.id)]
+    if not jobs:
+        raise InputError(f"there is no candidate {chosen!r}", remedy=f"Candidates are: {', '.join(job.id for job in plan.jobs)}.")
+    return jobs
+
+
+def _made(session: Session, job: Job, settings: Settings) -> Candidate:
+    candidate = cached_candidate(session.store, job.key)
+    if candidate is None:
+        raise InputError(f"candidate {job.id} has not been made", remedy=f"quant-action quantize {settings.spec} --candidate {job.id}")
+    session.run.link_candidate(job.id, session.store.candidate(job.key))
+    return candidate
+
+
+def _evaluate_baseline(session: Session, listener: Listener) -> None:
+    known = cached_evaluation(session.store, session.plan.baseline_key) is not None
+    evaluation = evaluate_baseline(session.plan, session.inputs, session.store, listener.step(BASELINE, "evaluate"))
+    listener.done(BASELINE, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
+
+
+def _quantize(session: Session, job: Job, listener: Listener) -> Candidate:
+    known = session.is_cached(job)
+    candidate = quantize(session.plan, job, session.inputs, session.store, listener.step(job.id, "quantize"))
+    listener.done(job.id, "quantize", "cached" if known else f"{candidate.seconds:.1f} s")
+    return candidate
+
+
+def _evaluate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> None:
+    known = cached_evaluation(session.store, evaluation_key(session.plan, candidate)) is not None
+    evaluation = evaluate_candidate(session.plan, job.id, candidate, session.inputs, session.store, listener.step(job.id, "evaluate"))
+    listener.done(job.id, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
+    session.run.failure(job.id).unlink(missing_ok=True)
+
+
+def _record_failure(folder: RunFolder, job: Job, stage: Literal["quantize", "evaluate"], error: RunError, listener: Listener) -> None:
+    listener.failed(job.id, stage, error)
+    Failure(id=job.id, stage=stage, kind=type(error).__name__, exit_code=error.exit_code, message=str(error), remedy=error.remedy).save(
+        folder.failure(job.id)
+    )

@@ -1,0 +1,54 @@
+"""What a run left on disk, read back: enough to judge and report again without a model, data or a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quant_action.errors import InputError
+from quant_action.metrics.interface import Subject
+from quant_action.records import Candidate, Evaluation, Failure, Plan
+from quant_action.store import BASELINE, RunFolder, Store
+from quant_action.values import Values
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedRun:
+    folder: RunFolder
+    plan: Plan
+    baseline: Subject
+    candidates: dict[str, Candidate]
+    """By id, of those that were made and measured."""
+    subjects: dict[str, Subject]
+    """Likewise: their measurements."""
+    failures: dict[str, Failure]
+    """By id, of all others."""
+
+
+def load_last_run(store: Store, name: str) -> SavedRun:
+    """The last run of the spec called `name`. Raises `InputError` when there is none, `IntegrityError` for records that are not whole."""
+    folder = store.latest_run(name)
+    if folder is None:
+        raise InputError(f"there is no run of {name} yet", remedy="quant-action run")
+    plan = Plan.load(folder.plan)
+    ids = [job.id for job in plan.jobs]
+    failures = {id: Failure.load(folder.failure(id)) for id in ids if folder.failure(id).exists()}
+    measured = [id for id in ids if id not in failures and (folder.evaluation(id) / "evaluation.json").exists()]
+    return SavedRun(
+        folder=folder,
+        plan=plan,
+        baseline=_load_subject(folder, BASELINE),
+        candidates={id: Candidate.load(folder.candidate(id) / "candidate.json") for id in measured},
+        subjects={id: _load_subject(folder, id) for id in measured},
+        failures=failures | {id: _not_evaluated(id) for id in ids if id not in measured and id not in failures},
+    )
+
+
+def _load_subject(folder: RunFolder, id: str) -> Subject:
+    path = folder.evaluation(id)
+    if not (path / "evaluation.json").exists():
+        raise InputError(f"the last run has no evaluation of the {id}", where=str(folder.path), remedy="quant-action evaluate")
+    return Subject(evaluation=Evaluation.load(path / "evaluation.json"), values=Values.load(path))
+
+
+def _not_evaluated(id: str) -> Failure:
+    return Failure(id=id, stage="evaluate", kind="NotEvaluated", exit_code=4, message="has not been evaluated", remedy="quant-action run")
