@@ -1,0 +1,84 @@
+"""Writes a quantized model folder while the layers come in, so that no more than a shard of it is ever in memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from quant_action.checkpoints.source import INDEX, WEIGHTS, read_config
+
+SHARD = 2 * 1000**3
+"""Bytes after which a weights file is full."""
+
+COMPANIONS = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
+)
+"""What makes weights a usable model, byte for byte from the base. Nothing else is copied: no code, no pickle, no stray file."""
+
+
+class ModelWriter:
+    """Collects tensors and writes them as safetensors shards; `finish` names them and adds config, tokenizer and templates."""
+
+    def __init__(self, folder: Path, *, shard: int = SHARD) -> None:
+        self._folder = folder
+        self._shard = shard
+        self._pending: dict[str, torch.Tensor] = {}
+        self._pending_bytes = 0
+        self._shards: list[list[str]] = []
+        self._total = 0
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        tensor = tensor.detach().to("cpu").contiguous()
+        if self._pending and self._pending_bytes + tensor.nbytes > self._shard:
+            self._flush()
+        self._pending[name] = tensor
+        self._pending_bytes += tensor.nbytes
+        self._total += tensor.nbytes
+
+    def _flush(self) -> None:
+        save_file(self._pending, self._folder / f"{len(self._shards)}.safetensors", metadata={"format": "pt"})
+        self._shards.append(sorted(self._pending))
+        self._pending, self._pending_bytes = {}, 0
+
+    def finish(self, base: Path, *, quantization_config: dict[str, Any]) -> None:
+        """Complete the folder: shards under their final names, the index where there is more than one, and what `base` gives."""
+        self._flush()
+        count = len(self._shards)
+        weight_map: dict[str, str] = {}
+        for number, tensors in enumerate(self._shards):
+            name = WEIGHTS if count == 1 else f"model-{number + 1:05d}-of-{count:05d}.safetensors"
+            (self._folder / f"{number}.safetensors").rename(self._folder / name)
+            weight_map |= dict.fromkeys(tensors, name)
+        if count > 1:
+            index = {"metadata": {"total_size": self._total}, "weight_map": dict(sorted(weight_map.items()))}
+            _write_json(self._folder / INDEX, index)
+        _write_json(self._folder / "config.json", {**read_config(base), "quantization_config": quantization_config})
+        for pattern in COMPANIONS:
+            for path in sorted(base.glob(pattern)):
+                target = self._folder / path.relative_to(base)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, target)
+        for path in self._folder.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
