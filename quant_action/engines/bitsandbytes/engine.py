@@ -1,0 +1,17 @@
+"""Description of the engine `bitsandbytes`."""
+
+from __future__ import annotations
+
+from quant_action.engines.interface import Engine
+
+ENGINE = Engine(
+    name="bitsandbytes",
+    methods=("bitsandbytes",),
+    environment="host",
+    worker="quant_action.engines.bitsandbytes.worker",
+    requires=("torch", "transformers", "accelerate", "bitsandbytes", "safetensors"),
+    sources=("quant_action.engines.bitsandbytes",),
+    needs_calibration=lambda scheme: False,
+    refuses=lambda scheme, device: None,
+    why="needs no calibration data, and transformers loads what it saves",
+)
