@@ -83,11 +83,10 @@ class SpecSource:
         keys: list[str | int] = []
         value: Any = self.value
         for key in location:
-            if (isinstance(value, dict) and key in value) or (isinstance(value, list) and isinstance(key, int)):
+            stands_here = (isinstance(value, dict) and key in value) or (isinstance(value, list) and isinstance(key, int))
+            if stands_here:
+                keys.append(key)
                 value = value[key]
-            else:
-                continue
-            keys.append(key)
         return tuple(keys)
 
 
