@@ -11,27 +11,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # on two cores its default leaves no worker
 
 
-def gptqmodel(arguments: argparse.Namespace, samples: list[list[int]]) -> float:
+def gptqmodel(arguments: argparse.Namespace, samples: list[list[int]]) -> None:
     from gptqmodel import GPTQModel, QuantizeConfig
 
     config = QuantizeConfig(bits=arguments.bits, group_size=arguments.group_size, sym=True)
     model = GPTQModel.load(str(arguments.model), config, device="cpu")
     rows = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in samples]
-    started = time.monotonic()
     model.quantize(rows, batch_size=1)
-    seconds = time.monotonic() - started
     model.save(str(arguments.out))
-    return seconds
 
 
-def llm_compressor(arguments: argparse.Namespace, samples: list[list[int]]) -> float:
+def llm_compressor(arguments: argparse.Namespace, samples: list[list[int]]) -> None:
     from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
     from datasets import Dataset
     from llmcompressor import oneshot
@@ -43,13 +39,10 @@ def llm_compressor(arguments: argparse.Namespace, samples: list[list[int]]) -> f
     data = Dataset.from_list([{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in samples])
     weights = QuantizationArgs(num_bits=arguments.bits, type="int", symmetric=True, strategy="group", group_size=arguments.group_size)
     recipe = GPTQModifier(config_groups={"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}, ignore=["lm_head"])
-    started = time.monotonic()
     oneshot(
         model=model, dataset=data, recipe=recipe, num_calibration_samples=len(samples), max_seq_length=len(samples[0]), tokenizer=tokenizer
     )
-    seconds = time.monotonic() - started
     save_dense(model, arguments.model, arguments.out)
-    return seconds
 
 
 def save_dense(model: object, base: Path, out: Path) -> None:
@@ -94,9 +87,10 @@ def main() -> None:
     parser.add_argument("--group-size", type=int, default=64)
     arguments = parser.parse_args()
     samples = json.loads(arguments.calibration.read_text())
-    seconds = gptqmodel(arguments, samples) if arguments.library == "gptqmodel" else llm_compressor(arguments, samples)
+    quantize = {"gptqmodel": gptqmodel, "llm-compressor": llm_compressor}[arguments.library]
+    quantize(arguments, samples)
     package = {"gptqmodel": "gptqmodel", "llm-compressor": "llmcompressor"}[arguments.library]
-    print("RESULT " + json.dumps({"seconds": seconds, "version": version(package)}))
+    print("RESULT " + json.dumps({"version": version(package)}))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 
 from quant_action.errors import EngineError, ModelError
-from quant_action.model_files import INDEX, KEPT, ModelFiles, Tensor, read_config, read_tensors
+from quant_action.model_files import INDEX, ModelFiles, Tensor, companions, read_config, read_tensors
 from quant_action.records import BitsandbytesScheme, Scheme, WeightScheme
 
-ALLOWED = {*KEPT, INDEX, "quantize_config.json", "quant_config.json"}
-CARRIED = ("generation_config.json", "chat_template.jinja")
-"""What the base model has, the artifact must have: without them it answers differently, whatever its weights."""
-
+SETTINGS = {"config.json", INDEX, "quantize_config.json", "quant_config.json"}
+"""Beside weights and companions; the last two are how older loaders learn of the quantization."""
 INTEGER_DTYPES = {"I8", "U8", "I32"}
 
 
@@ -27,7 +25,7 @@ def check_artifact(folder: Path, *, base: ModelFiles, scheme: Scheme, candidate:
     except ModelError as error:
         raise EngineError(f"candidate {candidate}: the artifact is not a model: {error}", where=str(folder)) from error
     faults = [
-        *_unexpected_files(folder),
+        *_unexpected_files(folder, tensors),
         *_lost_files(folder, base),
         *_wrong_config(config.get("quantization_config"), scheme),
         *_unquantized(tensors, base, scheme),
@@ -41,16 +39,19 @@ def check_artifact(folder: Path, *, base: ModelFiles, scheme: Scheme, candidate:
     return sorted(base.linear_layers)
 
 
-def _unexpected_files(folder: Path) -> list[str]:
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-    return [f"unexpected file {name}" for name in names if name not in ALLOWED and not (name.endswith(".safetensors") and "/" not in name)]
+def _unexpected_files(folder: Path, tensors: dict[str, Tensor]) -> list[str]:
+    expected = {*SETTINGS, *(tensor.file for tensor in tensors.values()), *_names(companions(folder), folder)}
+    found = _names([path for path in sorted(folder.rglob("*")) if not path.is_dir()], folder)
+    return [f"unexpected file {name}" for name in found if name not in expected]
 
 
 def _lost_files(folder: Path, base: ModelFiles) -> list[str]:
-    lost = [f"{name} was lost" for name in CARRIED if (base.folder / name).exists() and not (folder / name).exists()]
-    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
-        lost.append("the tokenizer was lost")
-    return lost
+    """What the base model has, the artifact must have: without it the model answers differently, whatever its weights."""
+    return [f"{name} was lost" for name in _names(companions(base.folder), base.folder) if not (folder / name).exists()]
+
+
+def _names(paths: list[Path], folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in paths]
 
 
 def _wrong_config(config: object, scheme: Scheme) -> list[str]:

@@ -16,21 +16,29 @@ from quant_action.errors import ModelError
 from quant_action.manifest import Manifest
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-INDEX = "model.safetensors.index.json"
-KEPT = (
-    "config.json",
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+COMPANIONS = (
     "generation_config.json",
     "tokenizer.json",
-    "tokenizer.model",
     "tokenizer_config.json",
+    "tokenizer.model",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
+    "vocab.txt",
     "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
     "chat_template.jinja",
     "chat_template.json",
+    "additional_chat_templates/*.jinja",
 )
-"""Files beside the weights that make the model what it is."""
+"""What makes weights and a config a usable model. Nothing else is read or copied: no code, no pickle, no stray file."""
+
+
+def companions(folder: Path) -> list[Path]:
+    """The files of a model folder that stand in `COMPANIONS`."""
+    return [path for pattern in COMPANIONS for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,25 +50,22 @@ class Tensor:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a model folder. Raises `ModelError`."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError("has no config.json", where=str(folder), remedy="Point model.source at a transformers model folder.") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"is not readable: {error}", where=str(path)) from error
-    if not isinstance(config, dict):
-        raise ModelError("is not a JSON object", where=str(path))
-    return config
+    """`config.json` of a model folder. Raises `ModelError`, also for a config that would load code from the folder."""
+    if not (folder / "config.json").exists():
+        raise ModelError("has no config.json", where=str(folder), remedy="Point model.source at a transformers model folder.")
+    return _read_safe(folder / "config.json")
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Name -> tensor, from the headers of the folder's safetensors files. Raises `ModelError` naming the file at fault."""
+    """Name -> tensor, from the headers of the folder's safetensors files. Raises `ModelError` naming the file at fault.
+
+    The files are those that the index names, else `model.safetensors`, as transformers has it; others beside them are not looked at.
+    """
     from huggingface_hub import parse_local_safetensors_file_metadata
 
+    placed = _weight_map(folder)
     tensors: dict[str, Tensor] = {}
-    for path in _weight_files(folder):
+    for path in _weight_files(folder, placed):
         try:
             header = parse_local_safetensors_file_metadata(path).tensors
         except Exception as error:  # the library raises several kinds, all of them about this file
@@ -74,9 +79,11 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             )
         for name, info in header.items():
             if name in tensors:
-                raise ModelError(f"tensor {name} also stands in {tensors[name].file}", where=str(path))
+                raise ModelError(f"tensor {name} also stands in {tensors[name].file}", where=str(path), remedy="Fetch the model again.")
             tensors[name] = Tensor(file=path.name, dtype=info.dtype, shape=tuple(info.shape))
-    _check_index(folder, tensors)
+    for name, file in placed.items():
+        if name not in tensors or tensors[name].file != file:
+            raise ModelError(f"says that {name} is in {file}; it is not there", where=str(folder / INDEX), remedy="Fetch the model again.")
     return tensors
 
 
@@ -85,31 +92,36 @@ def _header_length(path: Path) -> int:
         return int.from_bytes(file.read(8), "little")
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-        if pickles:
-            raise ModelError(
-                f"has pickled weights only ({', '.join(pickles[:3])}), which can run code when they are loaded",
-                where=str(folder),
-                remedy="Convert them to safetensors on a machine that you can spare, and point model.source at the result.",
-            )
-        raise ModelError("has no weights", where=str(folder), remedy="Point model.source at a folder with safetensors files.")
-    return files
-
-
-def _check_index(folder: Path, tensors: dict[str, Tensor]) -> None:
+def _weight_map(folder: Path) -> dict[str, str]:
+    """Tensor -> file as the index has it; empty where there is none."""
     path = folder / INDEX
     if not path.exists():
-        return
+        return {}
     try:
         placed = dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"is not a weight index: {error}", where=str(path)) from error
-    for name, file in placed.items():
-        if name not in tensors or tensors[name].file != file:
-            raise ModelError(f"says that {name} is in {file}; it is not there", where=str(path), remedy="Fetch the model again.")
+        raise ModelError(f"is not a weight index: {error}", where=str(path), remedy="Fetch the model again.") from error
+    for file in placed.values():
+        if not isinstance(file, str) or Path(file).name != file:
+            raise ModelError(f"names a file outside the folder: {file!r}", where=str(path), remedy="Fetch the model again.")
+    return placed
+
+
+def _weight_files(folder: Path, placed: dict[str, str]) -> list[Path]:
+    files = [folder / file for file in sorted(set(placed.values()))] or [folder / WEIGHTS]
+    missing = next((path for path in files if not path.is_file()), None)
+    if missing is None:
+        return files
+    if placed:
+        raise ModelError(f"names {missing.name}, which is missing", where=str(folder / INDEX), remedy="Fetch the model again.")
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise ModelError(
+            f"has pickled weights only ({', '.join(pickles[:3])}), which can run code when they are loaded",
+            where=str(folder),
+            remedy="Convert them to safetensors on a machine that you can spare, and point model.source at the result.",
+        )
+    raise ModelError(f"has no weights ({WEIGHTS} or {INDEX})", where=str(folder), remedy="Point model.source at a complete model folder.")
 
 
 @dataclass(frozen=True)
@@ -144,8 +156,8 @@ class ModelFiles:
 
     def manifest(self) -> Manifest:
         """Of the files that are read, so that a new README is not a new model."""
-        beside = [self.folder / name for name in (*KEPT, INDEX) if (self.folder / name).is_file()]
-        return Manifest.of(self.folder, [*self.weight_files, *beside])
+        described = [path for path in (self.folder / "config.json", self.folder / INDEX) if path.is_file()]
+        return Manifest.of(self.folder, [*self.weight_files, *described, *companions(self.folder)])
 
 
 def open_model(folder: Path) -> ModelFiles:
@@ -153,12 +165,8 @@ def open_model(folder: Path) -> ModelFiles:
     if not folder.is_dir():
         raise ModelError("no such folder", where=str(folder), remedy="Check model.source; a Hub id needs model.revision beside it.")
     config = read_config(folder)
-    if _asks_for_code(config) or _asks_for_code(_read_optional(folder / "tokenizer_config.json")):
-        raise ModelError(
-            "asks for code that comes with the model (auto_map); quant_action never runs such code",
-            where=str(folder / "config.json"),
-            remedy="Use a revision of the model whose architecture transformers itself has.",
-        )
+    if (folder / "tokenizer_config.json").exists():
+        _read_safe(folder / "tokenizer_config.json")
     if "quantization_config" in config:
         raise ModelError("is already quantized", where=str(folder / "config.json"), remedy="Point model.source at the original weights.")
     model = ModelFiles(folder, config, read_tensors(folder))
@@ -169,14 +177,21 @@ def open_model(folder: Path) -> ModelFiles:
     return model
 
 
-def _read_optional(path: Path) -> dict[str, Any]:
+def _read_safe(path: Path) -> dict[str, Any]:
+    """A configuration that asks for no code. Raises `ModelError` naming the file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"is not readable: {error}", where=str(path)) from error
-    return value if isinstance(value, dict) else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"is not readable: {error}", where=str(path), remedy="Fetch the model again.") from error
+    if not isinstance(value, dict):
+        raise ModelError("is not a JSON object", where=str(path), remedy="Fetch the model again.")
+    if _asks_for_code(value):
+        raise ModelError(
+            "asks for code that comes with the model (auto_map); quant_action never runs such code",
+            where=str(path),
+            remedy="Use a revision of the model whose architecture transformers itself has.",
+        )
+    return value
 
 
 def _asks_for_code(config: dict[str, Any]) -> bool:

@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from quant_action.checkpoints.formats import FORMATS
 from quant_action.checkpoints.interface import Format
 from quant_action.checkpoints.skeleton import attention_of, empty_model, fill, model_config, stored_name
-from quant_action.checkpoints.source import Source, read_config
+from quant_action.checkpoints.source import Source
 from quant_action.errors import ModelError
+from quant_action.model_files import read_config
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -15,8 +15,9 @@ from accelerate import init_empty_weights
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from quant_action.checkpoints.source import Source, read_config
+from quant_action.checkpoints.source import Source
 from quant_action.errors import ModelError
+from quant_action.model_files import read_config
 
 
 def model_config(folder: Path) -> Any:

@@ -10,28 +10,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from quant_action.checkpoints.source import INDEX, WEIGHTS, read_config
+from quant_action.model_files import INDEX, WEIGHTS, companions, read_config
 
 SHARD = 2 * 1000**3
 """Bytes after which a weights file is full."""
-
-COMPANIONS = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "chat_template.jinja",
-    "chat_template.json",
-    "additional_chat_templates/*.jinja",
-)
-"""What makes weights a usable model, byte for byte from the base. Nothing else is copied: no code, no pickle, no stray file."""
 
 
 class ModelWriter:
@@ -71,13 +53,19 @@ class ModelWriter:
             index = {"metadata": {"total_size": self._total}, "weight_map": dict(sorted(weight_map.items()))}
             _write_json(self._folder / INDEX, index)
         _write_json(self._folder / "config.json", {**read_config(base), "quantization_config": quantization_config})
-        for pattern in COMPANIONS:
-            for path in sorted(base.glob(pattern)):
-                target = self._folder / path.relative_to(base)
-                target.parent.mkdir(exist_ok=True)
-                shutil.copyfile(path, target)
-        for path in self._folder.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        copy_companions(base, self._folder)
+
+
+def copy_companions(base: Path, folder: Path) -> None:
+    """Tokenizer, chat templates and generation settings, byte for byte; what else an engine left under their names goes."""
+    for path in companions(folder):
+        path.unlink()
+    for path in companions(base):
+        target = folder / path.relative_to(base)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _write_json(path: Path, value: Any) -> None:

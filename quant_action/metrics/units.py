@@ -6,7 +6,7 @@ PREFIXES = ("", "k", "M", "G", "T")
 
 
 def spell(value: float, unit: str, *, digits: int = 3) -> str:
-    """A value with its unit (`Metric.unit` or `Difference.unit`): `×1.083`, `-0.68 pp`, `93.10%`, `5.1 GB`, `0.0311 nat`.
+    """A value with its unit (`Metric.unit` or `Difference.unit`): `×1.083`, `−0.68 pp`, `93.10%`, `5.1 GB`, `0.0311 nat`.
 
     `digits` is the number of places after the point of a ratio, one more than those of a percentage, and one less than the significant
     digits of anything else. Bytes are decimal, as in the spec.
@@ -29,7 +29,7 @@ def spell_bare(value: float, unit: str, *, digits: int = 3) -> str:
         case "x":
             return f"{value:.{digits}f}" if value < 1e6 else f"{value:.{digits}g}"
         case "pp":
-            return f"{100 * value:+.{digits - 1}f}"
+            return f"{100 * value:+.{digits - 1}f}".replace("-", "−")
         case "%":
             return f"{100 * value:.{digits - 1}f}"
         case "B":

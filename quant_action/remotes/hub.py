@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from quant_action.errors import ModelError, RemoteError
-from quant_action.model_files import INDEX, KEPT
+from quant_action.model_files import COMPANIONS, INDEX
 
 
 def fetch_model(source: str, revision: str) -> Path:
@@ -24,7 +24,7 @@ def fetch_model(source: str, revision: str) -> Path:
 
     where = f"{source}@{revision[:12]}"
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=["*.safetensors", INDEX, *KEPT]))
+        return Path(snapshot_download(source, revision=revision, allow_patterns=["model*.safetensors", INDEX, "config.json", *COMPANIONS]))
     except GatedRepoError as error:
         raise ModelError(
             "is gated", where=where, remedy="Accept its terms on the Hub and set HF_TOKEN to a token that may read it."

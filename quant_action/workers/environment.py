@@ -14,6 +14,10 @@ SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?K
 """Workers load models and data that may be hostile, and they need no network: nothing that looks like a secret reaches them."""
 
 
+DEFAULTS = {"OMP_WAIT_POLICY": "passive"}
+"""Threads that spin while they wait make torch ten times slower on a machine that others use too; sleeping costs little where none do."""
+
+
 def interpreter(environment: str) -> Path:
     """Python of an environment. Raises `EnvironmentMissing` with what to install."""
     if environment != "host":
@@ -31,12 +35,16 @@ def interpreter(environment: str) -> Path:
 def worker_variables() -> dict[str, str]:
     """The host's variables without secrets, and what makes a worker offline, unbuffered and repeatable."""
     kept = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
-    return kept | {
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONHASHSEED": "0",
-        "PYTHONUNBUFFERED": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }
+    return (
+        DEFAULTS
+        | kept
+        | {
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONHASHSEED": "0",
+            "PYTHONUNBUFFERED": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "TRANSFORMERS_VERBOSITY": "error",
+        }
+    )

@@ -86,11 +86,13 @@ def test_wrong_or_missing_quantization_config(artifact: Path, base: ModelFiles) 
     assert "config.json has no quantization_config" in faults(artifact, base)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "modeling_evil.py", ".tmp12345", "model.safetensors.part", "sub/model.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "modeling_evil.py", ".tmp12345", "model.safetensors.part", "more.safetensors", "sub/model.safetensors"]
+)
 def test_unexpected_files(artifact: Path, base: ModelFiles, name: str) -> None:
     (artifact / name).parent.mkdir(exist_ok=True)
     (artifact / name).write_text("")
-    assert f"unexpected file {name.split('/')[0]}" in faults(artifact, base)
+    assert f"unexpected file {name}" in faults(artifact, base)
 
 
 def test_lost_companions(artifact: Path, base: ModelFiles) -> None:
@@ -98,7 +100,7 @@ def test_lost_companions(artifact: Path, base: ModelFiles) -> None:
     (artifact / "tokenizer.json").unlink()
     message = faults(artifact, base)
     assert "generation_config.json was lost" in message
-    assert "the tokenizer was lost" in message
+    assert "tokenizer.json was lost" in message
 
 
 def test_artifact_that_is_not_smaller(artifact: Path, base: ModelFiles) -> None:

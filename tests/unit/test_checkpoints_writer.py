@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from quant_action.checkpoints.source import INDEX, WEIGHTS, Source
-from quant_action.checkpoints.writer import ModelWriter
+from quant_action.checkpoints.source import Source
+from quant_action.checkpoints.writer import ModelWriter, copy_companions
+from quant_action.model_files import INDEX, WEIGHTS
 
 
 @pytest.fixture
@@ -73,3 +74,13 @@ def test_files_are_readable_by_all_and_marked_as_torch(base: Path, tmp_path: Pat
     assert {stat.S_IMODE((output / name).stat().st_mode) for name in names(output)} == {0o644}
     with safe_open(output / WEIGHTS, framework="pt") as file:
         assert file.metadata() == {"format": "pt"}
+
+
+def test_companions_replace_what_an_engine_made_of_them(base: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / "tokenizer.json").write_text("rewritten")
+    (output / "special_tokens_map.json").write_text("the base has none")
+    copy_companions(base, output)
+    assert names(output) == COMPANIONS - {"config.json"}
+    assert (output / "tokenizer.json").read_text() == "content of tokenizer.json"

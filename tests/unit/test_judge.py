@@ -124,9 +124,9 @@ def test_a_value_next_to_the_limit_gets_no_absurd_advice() -> None:
 @pytest.mark.parametrize(
     ("losses", "n", "outcome", "words"),
     [
-        (0, 400, Outcome.PASS, "accuracy +0.00 pp [-0.58, +0.58] against the baseline is at least -1.00 pp"),
-        (40, 400, Outcome.FAIL, "is below -1.00 pp"),
-        (0, 50, Outcome.INCONCLUSIVE, "may or may not be below -1.00 pp; about 1,001 items would settle it, 50 were measured"),
+        (0, 400, Outcome.PASS, "accuracy +0.00 pp [−0.58, +0.58] against the baseline is at least −1.00 pp"),
+        (40, 400, Outcome.FAIL, "is below −1.00 pp"),
+        (0, 50, Outcome.INCONCLUSIVE, "may or may not be below −1.00 pp; about 1,001 items would settle it, 50 were measured"),
     ],
 )
 def test_a_lower_bound_is_the_mirror_image(losses: int, n: int, outcome: Outcome, words: str) -> None:

@@ -43,7 +43,7 @@ def test_readme_is_not_part_of_the_identity_but_the_tokenizer_is(folder: Path) -
 
 def test_no_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    assert refusal(folder) == "model: has no weights"
+    assert refusal(folder) == "model: has no weights (model.safetensors or model.safetensors.index.json)"
 
 
 def test_pickled_weights_only(folder: Path) -> None:
@@ -80,15 +80,43 @@ def test_already_quantized(folder: Path) -> None:
     assert refusal(folder) == "config.json: is already quantized"
 
 
+def index(folder: Path, **weight_map: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
 def test_index_that_names_a_missing_shard(folder: Path) -> None:
-    index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "says that model.norm.weight is in model-00002-of-00002.safetensors; it is not there" in refusal(folder)
+    index(folder, a="model-00002-of-00002.safetensors")
+    assert refusal(folder) == "model.safetensors.index.json: names model-00002-of-00002.safetensors, which is missing"
+
+
+def test_index_that_names_a_tensor_which_is_not_there(folder: Path) -> None:
+    index(folder, a="model.safetensors")
+    assert refusal(folder) == "model.safetensors.index.json: says that a is in model.safetensors; it is not there"
+
+
+@pytest.mark.parametrize("file", ["../elsewhere.safetensors", "/etc/passwd", "sub/model.safetensors"])
+def test_index_that_points_out_of_the_folder(folder: Path, file: str) -> None:
+    index(folder, a=file)
+    assert refusal(folder) == f"model.safetensors.index.json: names a file outside the folder: {file!r}"
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "{", '{"weight_map": 3}'])
+def test_index_that_is_none(folder: Path, text: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(text)
+    assert refusal(folder).startswith("model.safetensors.index.json: is not a weight index")
 
 
 def test_tensor_that_stands_twice(folder: Path) -> None:
-    save_file({"model.norm.weight": np.ones(64, np.float32)}, folder / "more.safetensors")
+    save_file({"model.norm.weight": np.ones(64, np.float32), "more": np.ones(1)}, folder / "more.safetensors")
+    index(folder, more="more.safetensors", **{"model.norm.weight": "model.safetensors"})
     assert refusal(folder) == "more.safetensors: tensor model.norm.weight also stands in model.safetensors"
+
+
+def test_weights_in_another_layout_beside_the_model_are_not_part_of_it(folder: Path) -> None:
+    before = open_model(folder)
+    save_file({"layers.0.attention.wq.weight": np.ones((4, 4), np.float32)}, folder / "consolidated.safetensors")
+    assert open_model(folder).tensors == before.tensors
+    assert open_model(folder).manifest().digest == before.manifest().digest
 
 
 def test_no_decoder(folder: Path) -> None:

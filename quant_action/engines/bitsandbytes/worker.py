@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from quant_action.checkpoints.source import Source
+from quant_action.checkpoints.writer import copy_companions
 from quant_action.workers.protocol import Progress, serve
 
 
@@ -29,7 +30,7 @@ def quantize(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
         use_safetensors=True,
     )
     model.save_pretrained(output)
-    AutoTokenizer.from_pretrained(request["model"], trust_remote_code=False).save_pretrained(output)
+    copy_companions(source.folder, output)
     return {
         "quantized": sorted(name for name, module in model.named_modules() if type(module).__module__.startswith("bitsandbytes")),
         "peak_gpu_memory": torch.cuda.max_memory_allocated() if device == "cuda" else None,

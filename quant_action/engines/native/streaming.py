@@ -12,13 +12,14 @@ from torch import nn
 from quant_action.checkpoints.formats import format_of
 from quant_action.checkpoints.interface import Format
 from quant_action.checkpoints.skeleton import Decoder, decoder_of, empty_model, fill, model_config, source_reader, stored_name
-from quant_action.checkpoints.source import Source, read_config
+from quant_action.checkpoints.source import Source
 from quant_action.checkpoints.writer import ModelWriter
 from quant_action.engines.native.embedding import Embedded, cast, embed
 from quant_action.engines.native.layer import LayerQuantizer
 from quant_action.engines.native.lockstep import run_in_lockstep
 from quant_action.engines.native.structure import Site, find_sites, linears_of
 from quant_action.errors import EngineError, ModelError
+from quant_action.model_files import read_config
 from quant_action.records import WeightScheme
 
 CHUNK = 4096
