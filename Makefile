@@ -5,7 +5,7 @@ VENV ?= .venv
 PEERS ?= .venv-peers
 PIP = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check unit smollm2 clean
+.PHONY: demo test check unit smollm2 benchmark clean
 
 demo: $(VENV)/.run
 	$(VENV)/bin/quant-action run examples/tiny-llama/quant.yml
@@ -19,14 +19,21 @@ check: $(VENV)/.test
 	$(VENV)/bin/mypy
 
 unit: $(VENV)/.test
-	$(VENV)/bin/python -m pytest tests/unit tests/golden
+	$(VENV)/bin/python -m pytest -m "not end_to_end"
 
-smollm2: $(VENV)/.run
-	$(VENV)/bin/python $(PIP) gguf
-	$(VENV)/bin/python examples/smollm2/make.py
+smollm2: examples/smollm2/model
 	$(VENV)/bin/quant-action run examples/smollm2/quant.yml
 
+# Half an hour to an hour: benchmarks/README.md has what it printed.
+benchmark: examples/smollm2/model $(PEERS)/.installed
+	$(VENV)/bin/python benchmarks/quality.py --peers $(PEERS)
+
+examples/smollm2/model: | $(VENV)/.run
+	$(VENV)/bin/python $(PIP) gguf
+	$(VENV)/bin/python examples/smollm2/make.py
+
 $(VENV)/.run: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) --editable '.[run]'
 	touch $@

@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -70,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error)
     except BrokenPipeError:
         return 0
+    except Exception:
+        traceback.print_exc()
+        return _complain(QuantActionError("a bug of ours", remedy="Please report it with what stands above; what was complete is kept."))
 
 
 def _dispatch(options: argparse.Namespace) -> int:

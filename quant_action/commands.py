@@ -78,7 +78,7 @@ def _print_plan(session: Session) -> None:
         state = "[green]cached[/]" if session.is_cached(job) else "to do"
         table.add_row(escape(job.id), describe(job.scheme), job.engine, escape(job.engine_reason), job.key[:12], state)
     out.print(table)
-    out.print(f"plan {plan.key[:12]}; results go to {escape(str(_shown(session.run.path)))}")
+    out.print(f"plan {plan.key[:12]}; results go to {escape(str(_shown(session.run.path)))}", soft_wrap=True)
 
 
 def _quantize(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from quant_action.data import Row, check_rows, read_rows, shared_text
@@ -44,9 +45,7 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
         for name, task in spec.evaluation.tasks.items()
         if isinstance(task, DataTask)
     }
-    if calibration:
-        for evaluated in filter(None, [text, *tasks.values()]):
-            _refuse_shared_text(calibration, evaluated)
+    _refuse_shared_text(calibration or [], [*(text or []), *chain.from_iterable(tasks.values())])
     model = open_model(_model_folder(loaded))
     return Inputs(
         model=model,

@@ -17,6 +17,7 @@ def installed_versions(distributions: Sequence[str]) -> dict[str, str | None]:
     return {name: _version(name) for name in distributions}
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return version(name)

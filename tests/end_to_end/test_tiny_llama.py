@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,7 @@ def test_measurements_order_the_candidates_as_their_bits_do(finished: Finished) 
     assert max(kl["gptq-w4"], kl["awq-w4"], kl["bnb-nf4"]) < kl["gptq-w3"]
     ratio = {id: metrics["perplexity"].value / found["baseline"]["perplexity"].value for id, metrics in found.items()}
     assert abs(ratio["bnb-int8"] - 1) < 0.005
-    assert ratio["gptq-w3"] > 1.05
+    assert ratio["gptq-w3"] > 1.015
     assert found["baseline"]["accuracy"].value > 0.8  # far above chance, so there is something to lose
 
 
@@ -112,7 +114,8 @@ def test_values_beside_an_evaluation_give_its_numbers(finished: Finished) -> Non
 
 def test_every_file_of_the_report(finished: Finished) -> None:
     markdown = (finished.run / "report.md").read_text()
-    assert "Approved" in markdown.splitlines()[1] or "Approved" in markdown.splitlines()[0]
+    heading = next(line for line in markdown.splitlines() if line.startswith("#"))
+    assert f"Approved: release {record(finished, 'verdict.json')['winner']}" in heading.replace("`", "").replace("*", "")
     assert all(f"{id}" in markdown for id in CANDIDATES)
     html = (finished.run / "report.html").read_text()
     assert "<svg" in html
@@ -169,3 +172,15 @@ def test_judging_again_needs_neither_model_nor_data(finished: Finished, tmp_path
     assert json.loads(rejected.out)["decision"] == "rejected"
     assert quant_action("report", cwd=folder).code == 0
     assert "Rejected" in (folder / ".quant/runs/tiny-llama.latest/report.md").read_text()
+
+
+@pytest.mark.parametrize("command", ["plan", "check"])
+def test_planning_on_a_real_model_imports_nothing_heavy(command: str) -> None:
+    """In a process of its own: what is loaded when the command has answered."""
+    program = (
+        "import sys; from quant_action.cli import main; code = main(sys.argv[1:]);"
+        "print(code, sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'transformers', 'scipy', 'matplotlib'}))"
+    )
+    spec = EXAMPLE / "quant.yml"
+    done = subprocess.run([sys.executable, "-c", program, command, str(spec)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"

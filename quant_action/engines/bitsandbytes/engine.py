@@ -10,8 +10,8 @@ ENGINE = Engine(
     environment="host",
     worker="quant_action.engines.bitsandbytes.worker",
     requires=("torch", "transformers", "accelerate", "bitsandbytes", "safetensors"),
-    sources=("quant_action.engines.bitsandbytes",),
+    sources=("quant_action.engines.bitsandbytes", "quant_action.checkpoints", "quant_action.model_files"),
     needs_calibration=lambda scheme: False,
     refuses=lambda scheme, device: None,
-    why="needs no calibration data, and transformers loads what it saves",
+    why="the library of this method",
 )

@@ -34,8 +34,14 @@ ENGINE = Engine(
     environment="host",
     worker="quant_action.engines.native.worker",
     requires=("torch", "transformers", "accelerate", "tokenizers", "safetensors", "greenlet", "numpy"),
-    sources=("quant_action.engines.native", "quant_action.engines.calibration", "quant_action.checkpoints", "quant_action.data"),
+    sources=(
+        "quant_action.engines.native",
+        "quant_action.engines.calibration",
+        "quant_action.checkpoints",
+        "quant_action.model_files",
+        "quant_action.data",
+    ),
     needs_calibration=needs_calibration,
     refuses=refuses,
-    why="it needs no other environment, runs on any device and can combine clipping, AWQ scales and GPTQ",
+    why="any device, any option, no other environment",
 )
