@@ -91,15 +91,19 @@ def prepare(settings: Settings) -> Session:
 def run(settings: Settings, listener: Listener) -> Finished:
     """Everything. What is cached is not done again; a candidate that breaks does not stop the others."""
     session = _start(settings)
+    made: dict[str, Candidate] = {}
+    for job in session.plan.jobs:
+        try:
+            made[job.id] = _quantize(session, job, listener)
+        except RunError as error:
+            _record_failure(session.run, job, "quantize", error, listener)
     _evaluate_baseline(session, listener)
     for job in session.plan.jobs:
-        stage: Literal["quantize", "evaluate"] = "quantize"
         try:
-            candidate = _quantize(session, job, listener)
-            stage = "evaluate"
-            _evaluate(session, job, candidate, listener)
+            if job.id in made:
+                _evaluate(session, job, made[job.id], listener)
         except RunError as error:
-            _record_failure(session.run, job, stage, error, listener)
+            _record_failure(session.run, job, "evaluate", error, listener)
     session.run.mark_latest(session.plan.name)
     judge_saved(settings)
     return report_saved(settings)

@@ -36,6 +36,10 @@ def behave(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
             os.kill(os.getpid(), signal.SIGKILL)
         case "allocate":
             return {"bytes": len(bytearray(1 << 60))}
+        case "allocate a tensor":
+            import torch
+
+            return {"bytes": torch.empty(1 << 60, dtype=torch.uint8).nbytes}
         case "fill the disk":
             with Path("/dev/full").open("w") as file:
                 file.write("x" * 100_000)

@@ -91,6 +91,7 @@ def test_expected_failure_keeps_its_name_place_and_remedy(tmp_path: Path) -> Non
         ("exit", WorkerCrashed, ["exit status 0 and no result"]),
         ("killed", OutOfMemory, ["the system killed", "memory"]),
         ("allocate", OutOfMemory, ["the host's memory is full"]),
+        ("allocate a tensor", OutOfMemory, ["the host's memory is full"]),
         ("fill the disk", DiskFull, ["no space left while saving"]),
     ],
 )
