@@ -15,7 +15,7 @@ from rich.table import Table
 from quant_action import pipeline
 from quant_action.console import ConsoleListener, make_console
 from quant_action.formats.wording import format_bytes
-from quant_action.pipeline import DECISION_CODES, Session, Settings
+from quant_action.pipeline import DECISION_CODES, Finished, Session, Settings
 from quant_action.report import describe
 from quant_action.workers.environment import interpreter
 
@@ -33,7 +33,7 @@ def _run(options: argparse.Namespace) -> int:
         print(finished.verdict.to_json(), end="")
     else:
         print_report(finished.report, Console())
-        _print_files(finished.folder)
+        _print_files(finished)
     return finished.exit_code
 
 
@@ -108,19 +108,19 @@ def _judge(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    _print_files(pipeline.report_saved(_settings(options)).folder)
+    _print_files(pipeline.report_saved(_settings(options)))
     return 0
 
 
-def _print_files(folder: Path) -> None:
-    print(
-        "\n".join(f"{'report' if index == 0 else '':<8}{_shown(folder / name)}" for index, name in enumerate(("report.html", "report.md")))
-    )
+def _print_files(finished: Finished) -> None:
+    """By the name that stays the same from run to run."""
+    latest = finished.folder.with_name(f"{finished.report.name}.latest")
+    print(f"report  {_shown(latest / 'report.html')}\n        {_shown(latest / 'report.md')}")
 
 
 def _shown(path: Path) -> Path:
     """As short as it can be said from here."""
-    path, here = path.resolve(), Path.cwd().resolve()
+    path, here = path.absolute(), Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 

@@ -28,7 +28,7 @@ def load_last_run(store: Store, name: str) -> SavedRun:
     """The last run of the spec called `name`. Raises `InputError` when there is none, `IntegrityError` for records that are not whole."""
     folder = store.latest_run(name)
     if folder is None:
-        raise InputError(f"there is no run of {name} yet", remedy="quant-action run")
+        raise InputError(f"there is no run of {name} yet", remedy="quant-action run SPEC")
     plan = Plan.load(folder.plan)
     ids = [job.id for job in plan.jobs]
     failures = {id: Failure.load(folder.failure(id)) for id in ids if folder.failure(id).exists()}
@@ -46,9 +46,11 @@ def load_last_run(store: Store, name: str) -> SavedRun:
 def _load_subject(folder: RunFolder, id: str) -> Subject:
     path = folder.evaluation(id)
     if not (path / "evaluation.json").exists():
-        raise InputError(f"the last run has no evaluation of the {id}", where=str(folder.path), remedy="quant-action evaluate")
+        raise InputError(f"the last run has no evaluation of the {id}", where=str(folder.path), remedy="quant-action evaluate SPEC")
     return Subject(evaluation=Evaluation.load(path / "evaluation.json"), values=Values.load(path))
 
 
 def _not_evaluated(id: str) -> Failure:
-    return Failure(id=id, stage="evaluate", kind="NotEvaluated", exit_code=4, message="has not been evaluated", remedy="quant-action run")
+    return Failure(
+        id=id, stage="evaluate", kind="NotEvaluated", exit_code=4, message="has not been evaluated", remedy="quant-action run SPEC"
+    )

@@ -103,7 +103,11 @@ def append(name: str, text: str) -> Callable[[Path], None]:
         (edit("bits: 4", "bitz: 4"), 2, "quant.yml:6:27: candidates.gptq-w4.bitz: unknown key; did you mean 'bits'?"),
         (edit("name: tiny-llama", "name: tiny-llama\nname: b"), 2, "quant.yml:3:1: duplicate key 'name'"),
         (edit("bits: 4", "bits: four"), 2, "quant.yml:6:27: candidates.gptq-w4.bits: Input should be a valid integer (found 'four')"),
-        (edit("bits: 4, group_size: 64", "bits: 4, group_size: 96"), 2, "groups of 96 do not divide the 256 inputs of model.layers.0.mlp.down_proj"),
+        (
+            edit("bits: 4, group_size: 64", "bits: 4, group_size: 96"),
+            2,
+            "groups of 96 do not divide the 256 inputs of model.layers.0.mlp.down_proj",
+        ),
         (edit("bits: 4", "bits: 5"), 2, "quant.yml:6:3: candidate gptq-w4: no engine can do this (native: "),
         (edit("data/heldout", "data/absent"), 2, "data/absent.jsonl: cannot be read (No such file or directory)"),
         (append("data/heldout.jsonl", "{oops\n"), 2, "data/heldout.jsonl:13: is not JSON"),
