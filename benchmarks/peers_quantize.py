@@ -46,7 +46,11 @@ def llm_compressor(arguments: argparse.Namespace, samples: list[list[int]]) -> N
 
 
 def save_dense(model: object, base: Path, out: Path) -> None:
-    """Save the values that the quantized weights stand for, as an ordinary model."""
+    """Save the values that the quantized weights stand for, as an ordinary model.
+
+    llm-compressor leaves them in the weights after rounding; that they lie on the grid is checked, so that no layer is taken for quantized
+    that is not.
+    """
     import shutil
 
     import torch
@@ -58,18 +62,14 @@ def save_dense(model: object, base: Path, out: Path) -> None:
         scheme = getattr(module, "quantization_scheme", None)
         for leaf, parameter in module.named_parameters(recurse=False):
             full = f"{name}.{leaf}" if name else leaf
-            if full == "lm_head.weight" or leaf.startswith(("weight_scale", "weight_zero_point", "weight_g_idx")):
+            if full == "lm_head.weight" or leaf.startswith("weight_"):
                 continue
             value = parameter.data
             if scheme is not None and leaf == "weight":
-                value = fake_quantize(
-                    value.float(),
-                    module.weight_scale.float(),
-                    module.weight_zero_point,
-                    scheme.weights,
-                    g_idx=getattr(module, "weight_g_idx", None),
-                )
-            tensors[full] = value.to(torch.float32).contiguous()
+                rounded = fake_quantize(value, module.weight_scale, module.weight_zero_point, scheme.weights)
+                if not torch.allclose(rounded.float(), value.float(), rtol=1e-2, atol=1e-6):
+                    raise RuntimeError(f"{name} is not on its grid")
+            tensors[full] = value.contiguous()
     out.mkdir(parents=True)
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     for path in base.iterdir():

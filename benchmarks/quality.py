@@ -109,6 +109,7 @@ def ignore(step: str, done: int, total: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, help="virtual environment made from benchmarks/peers.txt; without it the peers are left out")
+    parser.add_argument("--only", default="", metavar="TEXT", help="measure only lines whose name has this text in it")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in ("torch", "transformers"))]
@@ -121,7 +122,8 @@ def main() -> None:
         base = evaluate(EXAMPLE / "model", work / "baseline", arguments.device, None)
         print(f"baseline perplexity {base['perplexity']:.4f}\n", flush=True)
         print("| method | CPU seconds | perplexity ratio | KL | top-1 |\n|---|--:|--:|--:|--:|", flush=True)
-        for number, (name, what) in enumerate((NATIVE | (PEERS if arguments.peers else {})).items()):
+        lines = {name: what for name, what in (NATIVE | (PEERS if arguments.peers else {})).items() if arguments.only in name}
+        for number, (name, what) in enumerate(lines.items()):
             out = work / f"model{number}"
             if isinstance(what, str):
                 seconds, peer = quantize_peer(what, arguments.peers, work / "samples.json", out)

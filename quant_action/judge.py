@@ -22,7 +22,7 @@ Choose = Literal["smallest", "most-accurate", "least-memory"]
 
 WORST_FIRST = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS)
 
-SETTLES_AT_MOST = 1_000_000
+SETTLES_AT_MOST = 100_000
 """Samples beyond which "this many would settle it" stops being advice."""
 
 
