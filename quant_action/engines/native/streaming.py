@@ -45,59 +45,49 @@ def quantize_model(
     cannot be quantized, each naming the layer.
     """
     with torch.inference_mode():
-        return _quantize_model(model_folder, output, scheme, blocks=blocks, device=device, progress=progress)
+        if "quantization_config" in read_config(model_folder):
+            raise ModelError(
+                "is quantized already", where=str(model_folder), remedy="Point model.source at the original, unquantized model."
+            )
+        source = Source(model_folder)
+        model: Any = empty_model(model_config(model_folder))
+        decoder = decoder_of(model)
+        format = format_of(scheme)
+        _check_layers(decoder, format, scheme)
+        stored_layers = _stored_prefix(decoder.layers_name, model, source)
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
 
+        writer = ModelWriter(output)
+        for name in source.names:
+            if not name.startswith(f"{stored_layers}."):
+                writer.add(name, source.read(name))
+        embedded = probe = None
+        if blocks is not None:
+            _fill_around_layers(model, decoder, source, device=device, dtype=dtype)
+            ids = torch.tensor(blocks, device=device)
+            rows = model.config.get_text_config().vocab_size
+            if int(ids.max()) >= rows:
+                raise ModelError(f"has {rows} embeddings, its tokenizer uses id {int(ids.max())}", where=str(model_folder))
+            embedded = embed(decoder, ids.split(_batch(*ids.shape)))
+            probe = embed(decoder, [ids[:1, :PROBE]])
+            for _, child in decoder.inner.named_children():
+                if child is not decoder.layers:
+                    child.to("meta")
 
-def _quantize_model(
-    model_folder: Path,
-    output: Path,
-    scheme: WeightScheme,
-    *,
-    blocks: Sequence[Sequence[int]] | None,
-    device: str,
-    progress: Callable[[str, int, int], None],
-) -> list[str]:
-    if "quantization_config" in read_config(model_folder):
-        raise ModelError("is quantized already", where=str(model_folder), remedy="Point model.source at the original, unquantized model.")
-    source = Source(model_folder)
-    model: Any = empty_model(model_config(model_folder))
-    decoder = decoder_of(model)
-    format = format_of(scheme)
-    _check_layers(decoder, format, scheme)
-    stored_layers = _stored_prefix(decoder.layers_name, model, source)
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-
-    writer = ModelWriter(output)
-    for name in source.names:
-        if not name.startswith(f"{stored_layers}."):
-            writer.add(name, source.read(name))
-    embedded = probe = None
-    if blocks is not None:
-        _fill_around_layers(model, decoder, source, device=device, dtype=dtype)
-        ids = torch.tensor(blocks, device=device)
-        rows = model.config.get_text_config().vocab_size
-        if int(ids.max()) >= rows:
-            raise ModelError(f"has {rows} embeddings, its tokenizer uses id {int(ids.max())}", where=str(model_folder))
-        embedded = embed(decoder, ids.split(_batch(*ids.shape)))
-        probe = embed(decoder, [ids[:1, :PROBE]])
-        for _, child in decoder.inner.named_children():
-            if child is not decoder.layers:
-                child.to("meta")
-
-    quantized = []
-    for number, layer in enumerate(decoder.layers):
-        prefix = f"{decoder.layers_name}.{number}."
-        fill(layer, source_reader(source, model, device=device, dtype=torch.float32), layer.state_dict(), prefix=prefix)
-        layer.to(device)
-        try:
-            done = _quantize_layer(layer, number, embedded, probe, scheme, dtype, _stored_vectors(layer, prefix, model, source, device))
-        except EngineError as error:
-            raise EngineError(error.args[0], where=prefix + (error.where or ""), remedy=error.remedy) from error
-        quantized += _write_layer(writer, source, format, scheme, f"{stored_layers}.{number}.", done)
-        layer.to("meta")
-        progress("quantize", number + 1, len(decoder.layers))
-    writer.finish(model_folder, quantization_config=format.config(scheme))
-    return quantized
+        quantized = []
+        for number, layer in enumerate(decoder.layers):
+            prefix = f"{decoder.layers_name}.{number}."
+            fill(layer, source_reader(source, model, device=device, dtype=torch.float32), layer.state_dict(), prefix=prefix)
+            layer.to(device)
+            try:
+                done = _quantize_layer(layer, number, embedded, probe, scheme, dtype, _stored_vectors(layer, prefix, model, source, device))
+            except EngineError as error:
+                raise EngineError(error.args[0], where=prefix + (error.where or ""), remedy=error.remedy) from error
+            quantized += _write_layer(writer, source, format, scheme, f"{stored_layers}.{number}.", done)
+            layer.to("meta")
+            progress("quantize", number + 1, len(decoder.layers))
+        writer.finish(model_folder, quantization_config=format.config(scheme))
+        return quantized
 
 
 def _quantize_layer(
