@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from quant_action import __version__
-from quant_action.errors import Cancelled, InputError, QuantActionError
+from quant_action.errors import Cancelled, InputError, QuantActionError, RunError
 
 EXIT_CODES = """exit codes:
   0  approved, or done            4  engine, environment or resources
@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error)
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        return _complain(_of_a_file(error))
     except Exception:
         traceback.print_exc()
         return _complain(QuantActionError("a bug of ours", remedy="Please report it with what stands above; what was complete is kept."))
@@ -85,6 +87,17 @@ def _dispatch(options: argparse.Namespace) -> int:
     from quant_action import commands
 
     return commands.COMMANDS[options.command](options)
+
+
+def _of_a_file(error: OSError) -> QuantActionError:
+    """Inputs that cannot be read have errors of their own; what is left are the files that we write."""
+    from quant_action.workers.protocol import expected
+
+    return expected(error) or RunError(
+        (error.strerror or str(error)).lower(),
+        where=None if error.filename is None else str(error.filename),
+        remedy="Results are written beside the spec, or to --cache: both must be folders that may be written to.",
+    )
 
 
 def _complain(error: QuantActionError) -> int:

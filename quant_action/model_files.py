@@ -138,6 +138,12 @@ class ModelFiles:
         }
 
     @property
+    def files(self) -> list[Path]:
+        """All that is read of the folder."""
+        described = [path for path in (self.folder / "config.json", self.folder / INDEX) if path.is_file()]
+        return [*self.weight_files, *described, *companions(self.folder)]
+
+    @property
     def weight_files(self) -> list[Path]:
         return [self.folder / name for name in sorted({tensor.file for tensor in self.tensors.values()})]
 
@@ -148,8 +154,7 @@ class ModelFiles:
 
     def manifest(self) -> Manifest:
         """Of the files that are read, so that a new README is not a new model."""
-        described = [path for path in (self.folder / "config.json", self.folder / INDEX) if path.is_file()]
-        return Manifest.of(self.folder, [*self.weight_files, *described, *companions(self.folder)])
+        return Manifest.of(self.folder, self.files)
 
 
 def open_model(folder: Path) -> ModelFiles:
@@ -162,11 +167,24 @@ def open_model(folder: Path) -> ModelFiles:
     if "quantization_config" in config:
         raise ModelError("is already quantized", where=str(folder / "config.json"), remedy="Point model.source at the original weights.")
     model = ModelFiles(folder, config, read_tensors(folder))
+    _refuse_links_out(model)
     if not model.linear_layers:
         raise ModelError("has no weight matrices inside numbered layers: not a decoder that can be quantized", where=str(folder))
     if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer.model").exists():
         raise ModelError("has no tokenizer (tokenizer.json or tokenizer.model)", where=str(folder))
     return model
+
+
+def _refuse_links_out(model: ModelFiles) -> None:
+    """A link in a model that came with a pull request could carry any file of the runner into what is published.
+
+    The Hub's cache keeps files as links into `blobs`, two folders above a snapshot; those are meant.
+    """
+    folder = model.folder.resolve()
+    homes = (folder, folder.parent.parent / "blobs")
+    for path in model.files:
+        if not any(path.resolve().is_relative_to(home) for home in homes):
+            raise ModelError("is a link to a file outside the model's folder", where=str(path), remedy="Put the file itself there.")
 
 
 def _read_safe(path: Path) -> dict[str, Any]:
@@ -188,4 +206,13 @@ def _read_safe(path: Path) -> dict[str, Any]:
 
 def _asks_for_code(config: dict[str, Any]) -> bool:
     """`auto_map`, at any depth: transformers honours it in nested configurations too."""
-    return "auto_map" in config or any(_asks_for_code(value) for value in config.values() if isinstance(value, dict))
+    values: list[Any] = [config]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            if "auto_map" in value:
+                return True
+            values.extend(value.values())
+        elif isinstance(value, list):
+            values.extend(value)
+    return False

@@ -64,10 +64,18 @@ def test_appended_bytes(folder: Path) -> None:
     assert refusal(folder).startswith("model.safetensors: is truncated or damaged")
 
 
-@pytest.mark.parametrize("config", [{"auto_map": {"AutoModel": "evil.Model"}}, {"text_config": {"auto_map": {}}}])
+@pytest.mark.parametrize(
+    "config", [{"auto_map": {"AutoModel": "evil.Model"}}, {"text_config": {"auto_map": {}}}, {"parts": [{"auto_map": {}}]}]
+)
 def test_remote_code(folder: Path, config: dict[str, object]) -> None:
     (folder / "config.json").write_text(json.dumps(CONFIG | config))
     assert "never runs such code" in refusal(folder)
+
+
+@pytest.mark.parametrize("depth", [500, 100_000])
+def test_a_config_that_is_nested_too_deep_is_no_bug_of_ours(folder: Path, depth: int) -> None:
+    (folder / "config.json").write_text('{"a": ' * depth + '{"auto_map": {}}' + "}" * depth)
+    assert refusal(folder).startswith("config.json: ")
 
 
 def test_remote_code_of_the_tokenizer(folder: Path) -> None:
@@ -131,3 +139,23 @@ def test_no_tokenizer(folder: Path) -> None:
 
 def test_no_folder(tmp_path: Path) -> None:
     assert refusal(tmp_path / "model") == "model: no such folder"
+
+
+@pytest.mark.parametrize("name", ["merges.txt", "tokenizer.json", "model.safetensors"])
+def test_link_to_a_file_outside(folder: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "secret"
+    outside.write_bytes((folder / name).read_bytes() if (folder / name).exists() else b"secret")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(outside)
+    assert refusal(folder) == f"{name}: is a link to a file outside the model's folder"
+
+
+def test_links_of_the_hub_s_cache_are_meant(folder: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--a--b/snapshots/0123"
+    blobs = tmp_path / "models--a--b/blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.rename(blobs / str(number))
+        (snapshot / path.name).symlink_to(f"../../blobs/{number}")
+    assert len(open_model(snapshot).linear_layers) == 6
