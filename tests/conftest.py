@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""Whoever starts the suite in the background makes it ignore Ctrl-C, and all that it starts; some tests are about Ctrl-C."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
