@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-PEERS ?= .venv-peers
+# Environments of engines stay in this clone; without this they would go to the user's cache.
+export QUANT_ACTION_ENVIRONMENTS ?= $(CURDIR)/.environments
 PIP = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .PHONY: demo test check unit smollm2 benchmark clean
@@ -10,8 +11,9 @@ PIP = -m pip --disable-pip-version-check install --quiet --constraint constraint
 demo: $(VENV)/.run
 	$(VENV)/bin/quant-action run examples/tiny-llama/quant.yml
 
-test: check $(PEERS)/.installed
-	QUANT_ACTION_PEERS=$(abspath $(PEERS)) $(VENV)/bin/python -m pytest
+test: check
+	$(VENV)/bin/quant-action environments --install modern
+	$(VENV)/bin/python -m pytest
 
 check: $(VENV)/.test
 	$(VENV)/bin/ruff check .
@@ -25,8 +27,9 @@ smollm2: examples/smollm2/model
 	$(VENV)/bin/quant-action run examples/smollm2/quant.yml
 
 # Half an hour to an hour: benchmarks/README.md has what it printed.
-benchmark: examples/smollm2/model $(PEERS)/.installed
-	$(VENV)/bin/python benchmarks/quality.py --peers $(PEERS)
+benchmark: examples/smollm2/model
+	$(VENV)/bin/quant-action environments --install modern
+	$(VENV)/bin/python benchmarks/quality.py
 
 examples/smollm2/model: | $(VENV)/.run
 	$(VENV)/bin/python $(PIP) gguf
@@ -42,12 +45,5 @@ $(VENV)/.test: $(VENV)/.run
 	$(VENV)/bin/python $(PIP) --editable '.[all]'
 	touch $@
 
-# The libraries that we are compared with and whose loaders must read what we write; they need an environment of their own.
-$(PEERS)/.installed: benchmarks/peers.txt
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
-	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/peers.txt
-	touch $@
-
 clean:
-	rm -rf $(VENV) $(PEERS) .quant examples/*/.quant
+	rm -rf $(VENV) .environments .quant examples/*/.quant

@@ -1,4 +1,4 @@
-"""Quantize a model with a library that we are compared with; runs in the environment of `peers.txt`.
+"""Quantize a model with a library that we are compared with; runs in the environment `modern`.
 
     python benchmarks/peers_quantize.py {gptqmodel|llm-compressor} MODEL CALIBRATION.json OUT --bits 4 --group-size 64
 

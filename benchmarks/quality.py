@@ -25,9 +25,10 @@ from quant_action.engines.calibration import sample_blocks
 from quant_action.plan import resolve_scheme
 from quant_action.records import Protocol, TextProtocol
 from quant_action.spec import AwqCandidate, GptqCandidate, RtnCandidate
+from quant_action.workers.environment import interpreter
 from quant_action.workers.process import run_worker
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parent / "examples/smollm2"
 SAMPLES, TOKENS, SEED, BITS, GROUP = 32, 512, 0, 4, 64
 
@@ -74,10 +75,12 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def quantize_peer(library: str, peers: Path, calibration: Path, out: Path) -> tuple[float, str]:
-    command = [str(peers / "bin/python"), str(HERE / "peers_quantize.py"), library, str(EXAMPLE / "model"), str(calibration), str(out)]
+def quantize_peer(library: str, calibration: Path, out: Path) -> tuple[float, str]:
+    command = [str(interpreter("modern")), str(HERE / "peers_quantize.py"), library, str(EXAMPLE / "model"), str(calibration), str(out)]
     before = cpu_seconds()
-    done = subprocess.run([*command, "--bits", str(BITS), "--group-size", str(GROUP)], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [*command, "--bits", str(BITS), "--group-size", str(GROUP)], stdout=subprocess.PIPE, text=True, check=True, cwd=out.parent
+    )
     result = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("RESULT "))[7:])
     return cpu_seconds() - before, f"{library} {result['version']}"
 
@@ -108,7 +111,6 @@ def ignore(step: str, done: int, total: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, help="virtual environment made from benchmarks/peers.txt; without it the peers are left out")
     parser.add_argument("--only", default="", metavar="TEXT", help="measure only lines whose name has this text in it")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
@@ -122,11 +124,11 @@ def main() -> None:
         base = evaluate(EXAMPLE / "model", work / "baseline", arguments.device, None)
         print(f"baseline perplexity {base['perplexity']:.4f}\n", flush=True)
         print("| method | CPU seconds | perplexity ratio | KL | top-1 |\n|---|--:|--:|--:|--:|", flush=True)
-        lines = {name: what for name, what in (NATIVE | (PEERS if arguments.peers else {})).items() if arguments.only in name}
+        lines = {name: what for name, what in (NATIVE | PEERS).items() if arguments.only in name}
         for number, (name, what) in enumerate(lines.items()):
             out = work / f"model{number}"
             if isinstance(what, str):
-                seconds, peer = quantize_peer(what, arguments.peers, work / "samples.json", out)
+                seconds, peer = quantize_peer(what, work / "samples.json", out)
                 versions.append(peer)
             else:
                 seconds = quantize_native(what, out, arguments.device)

@@ -55,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     command("evaluate", "measure the original and the candidates that were made", candidate=True)
     command("judge", "judge the last run's records again under the spec as it is now", work=False, as_json=True)
     command("report", "write the last run's report again", work=False)
+    environments = commands.add_parser(
+        "environments", help="list, install or remove the environments of engines", description="Environments of engines."
+    )
+    environments.add_argument("--install", metavar="NAME", help="make it, if it is not there")
+    environments.add_argument("--remove", metavar="NAME", help="delete every version of it")
     schema = commands.add_parser("schema", help="print the JSON Schema of quant.yml", description="Print the JSON Schema of quant.yml.")
     schema.set_defaults(spec=None)
     return parser

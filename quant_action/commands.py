@@ -17,7 +17,7 @@ from quant_action.console import ConsoleListener, make_console
 from quant_action.formats.wording import format_bytes
 from quant_action.pipeline import DECISION_CODES, Finished, Session, Settings
 from quant_action.report import describe
-from quant_action.workers.environment import interpreter
+from quant_action.workers.environment import HOST, Environment, interpreter, locked_environments
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -39,8 +39,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     session = pipeline.prepare(_settings(options))
-    for environment in sorted({job.environment for job in session.plan.jobs}):
-        interpreter(environment)
+    interpreter(HOST)
     needed = sum(session.inputs.model.size for _ in session.plan.jobs)
     free = shutil.disk_usage(session.loaded.folder).free
     out = Console(highlight=False)
@@ -48,6 +47,10 @@ def _check(options: argparse.Namespace) -> int:
     out.print(f"[green]✓[/] model       {escape(session.plan.model.architecture)}, {format_bytes(session.plan.model.size)}")
     out.print("[green]✓[/] data        every row read; nothing that is measured is calibrated on")
     out.print(f"[green]✓[/] device      {escape(session.plan.device)}")
+    for name in sorted({job.environment for job in session.plan.jobs} - {HOST}):
+        there = Environment(name).is_complete
+        state = "installed" if there else "the first run installs it: minutes, and network"
+        out.print(f"{'[green]✓[/]' if there else '[yellow]![/]'} {name:<11} {state}")
     mark = "[green]✓[/]" if free > needed else "[yellow]![/]"
     out.print(f"{mark} disk        {format_bytes(free)} free; all candidates together take less than {format_bytes(needed)}")
     return 0
@@ -112,6 +115,26 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _environments(options: argparse.Namespace) -> int:
+    if options.install:
+        environment = Environment(options.install)
+        if not environment.is_complete:
+            with ConsoleListener(make_console()) as listener:
+                pipeline.install_environment(environment, listener)
+    if options.remove:
+        for path in Environment(options.remove).remove():
+            print(f"removed {path}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("environment", "state", "size", "folder"):
+        table.add_column(heading, overflow="fold")
+    for name in locked_environments():
+        environment = Environment(name)
+        size = format_bytes(sum(path.lstat().st_size for path in environment.folder.rglob("*"))) if environment.is_complete else ""
+        table.add_row(name, "installed" if environment.is_complete else "not installed", size, str(environment.folder))
+    Console(highlight=False, soft_wrap=True).print(table)
+    return 0
+
+
 def _print_files(finished: Finished) -> None:
     """By the name that stays the same from run to run."""
     latest = finished.folder.with_name(f"{finished.report.name}.latest")
@@ -132,4 +155,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": _evaluate,
     "judge": _judge,
     "report": _report,
+    "environments": _environments,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from quant_action.saved_run import load_last_run
 from quant_action.spec import LoadedSpec, load_spec
 from quant_action.storage import write_text
 from quant_action.store import BASELINE, RunFolder, Store
-from quant_action.workers.environment import interpreter
+from quant_action.workers.environment import HOST, Environment, interpreter
 
 DECISION_CODES = {Decision.APPROVED: 0, Decision.REJECTED: 1, Decision.INCONCLUSIVE: 3}
 
@@ -91,6 +92,7 @@ def prepare(settings: Settings) -> Session:
 def run(settings: Settings, listener: Listener) -> Finished:
     """Everything. What is cached is not done again; a candidate that breaks does not stop the others."""
     session = _start(settings)
+    _install([job for job in session.plan.jobs if not session.is_cached(job)], listener)
     made: dict[str, Candidate] = {}
     for job in session.plan.jobs:
         try:
@@ -112,7 +114,9 @@ def run(settings: Settings, listener: Listener) -> Finished:
 def quantize_only(settings: Settings, chosen: str | None, listener: Listener) -> Session:
     """Make the candidates (or the chosen one) and nothing more."""
     session = _start(settings)
-    for job in _chosen(session.plan, chosen):
+    jobs = _chosen(session.plan, chosen)
+    _install(jobs, listener)
+    for job in jobs:
         _quantize(session, job, listener)
     return session
 
@@ -175,12 +179,27 @@ def _store(loaded: LoadedSpec, settings: Settings) -> Store:
 
 
 def _start(settings: Settings) -> Session:
-    """A session that may do the work: its environments are there, and its plan is written down."""
+    """A session that may do the work: its plan is written down."""
     session = prepare(settings)
-    for environment in sorted({job.environment for job in session.plan.jobs} | {"host"}):
-        interpreter(environment)
+    interpreter(HOST)
     session.plan.save(session.run.plan)
     return session
+
+
+def _install(jobs: list[Job], listener: Listener) -> None:
+    """Make the environments that jobs need and that are not there yet."""
+    for name in sorted({job.environment for job in jobs} - {HOST}):
+        environment = Environment(name)
+        if not environment.is_complete:
+            install_environment(environment, listener)
+
+
+def install_environment(environment: Environment, listener: Listener) -> None:
+    """Minutes, once for each version of its lock."""
+    advance = listener.step(environment.name, "install")
+    started = time.monotonic()
+    environment.install(lambda step: advance(step, 0, 1))
+    listener.done(environment.name, "install", f"{time.monotonic() - started:.1f} s")
 
 
 def _chosen(plan: Plan, chosen: str | None) -> list[Job]:

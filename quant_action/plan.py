@@ -37,6 +37,7 @@ from quant_action.spec import (
     PresetCandidate,
     RtnCandidate,
 )
+from quant_action.workers.environment import HOST, Environment
 from quant_action.workers.fingerprint import fingerprint
 
 PRESETS: dict[str, CandidateSpec] = {
@@ -88,22 +89,24 @@ def resolve_scheme(candidate: CandidateSpec) -> Scheme:
     """What was asked, with every default filled in.
 
     GPTQ's defaults are activation order with static groups, and clip search: on SmolLM2-135M the combination that raises perplexity
-    least at the same bits, and it costs nothing at run time (benchmarks/README.md has the table).
+    least at the same bits, and it costs nothing at run time (benchmarks/README.md has the table). They are those of our own engine;
+    where another is asked for by name, what only ours has is off unless the candidate says otherwise.
     """
+    ours = candidate.engine in (None, "native")
     match candidate:
         case PresetCandidate():
             return resolve_scheme(PRESETS[candidate.preset])
         case GptqCandidate():
-            act_order = True if candidate.act_order is None else candidate.act_order
+            act_order = ours if candidate.act_order is None else candidate.act_order
             return WeightScheme(
                 method="gptq",
                 bits=candidate.bits,
                 group_size=candidate.group_size,
                 symmetric=candidate.symmetric,
-                clip=True if candidate.clip is None else candidate.clip,
+                clip=ours if candidate.clip is None else candidate.clip,
                 scales=candidate.scales,
                 act_order=act_order,
-                static_groups=act_order if candidate.static_groups is None else candidate.static_groups,
+                static_groups=act_order and ours if candidate.static_groups is None else candidate.static_groups,
                 damping=candidate.damping or 0.01,
             )
         case AwqCandidate():
@@ -112,7 +115,7 @@ def resolve_scheme(candidate: CandidateSpec) -> Scheme:
                 bits=candidate.bits,
                 group_size=candidate.group_size,
                 symmetric=candidate.symmetric,
-                clip=True if candidate.clip is None else candidate.clip,
+                clip=ours if candidate.clip is None else candidate.clip,
                 scales="awq",
             )
         case RtnCandidate():
@@ -160,7 +163,10 @@ def _job(loaded: LoadedSpec, name: str, inputs: Inputs, calibration: Calibration
 
 
 def _fingerprint(engine: Engine) -> str:
-    return fingerprint(engine.requires, engine.sources)
+    """Of the code: in the host the versions that are installed, in another environment those of its lock."""
+    if engine.environment == HOST:
+        return fingerprint(engine.requires, engine.sources)
+    return digest_of([Environment(engine.environment).key, fingerprint((), engine.sources)])
 
 
 def _check_group_size(scheme: WeightScheme, model: ModelFiles, *, where: str, candidate: str) -> None:

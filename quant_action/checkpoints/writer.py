@@ -52,8 +52,13 @@ class ModelWriter:
         if count > 1:
             index = {"metadata": {"total_size": self._total}, "weight_map": dict(sorted(weight_map.items()))}
             _write_json(self._folder / INDEX, index)
-        _write_json(self._folder / "config.json", {**read_config(base), "quantization_config": quantization_config})
+        write_config(base, self._folder, quantization_config=quantization_config)
         copy_companions(base, self._folder)
+
+
+def write_config(base: Path, folder: Path, *, quantization_config: dict[str, Any]) -> None:
+    """The base's config.json, and how its weights are quantized now."""
+    _write_json(folder / "config.json", {**read_config(base), "quantization_config": quantization_config})
 
 
 def copy_companions(base: Path, folder: Path) -> None:

@@ -50,7 +50,7 @@ def run_worker(
         log_file.write(f"$ {shlex.join(command)}\n")
         tail: deque[str] = deque(maxlen=TAIL_LINES)
         started = time.monotonic()
-        status = _run(command, log_file, tail, on_progress, timeout)
+        status = _run(command, Path(control), worker_variables(environment, Path(control)), log_file, tail, on_progress, timeout)
         result_file = Path(control) / RESULT
         result = json.loads(result_file.read_text(encoding="utf-8")) if result_file.exists() else None
     if result is None:
@@ -61,15 +61,24 @@ def run_worker(
     return WorkerResult(value=result["value"], seconds=time.monotonic() - started, peak_memory=result["peak_memory"])
 
 
-def _run(command: list[str], log: IO[str], tail: deque[str], on_progress: OnProgress, timeout: float | None) -> int:
+def _run(
+    command: list[str],
+    folder: Path,
+    variables: dict[str, str],
+    log: IO[str],
+    tail: deque[str],
+    on_progress: OnProgress,
+    timeout: float | None,
+) -> int:
     read_end, write_end = os.pipe()
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,  # the lifeline: it closes when this process ends, however it ends
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        cwd=folder,  # libraries leave logs where they are started: that place goes when the worker has ended
         pass_fds=(write_end,),
-        env=worker_variables() | {PROGRESS_FD: str(write_end)},
+        env=variables | {PROGRESS_FD: str(write_end)},
         start_new_session=True,
         encoding="utf-8",
         errors="replace",

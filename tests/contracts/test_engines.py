@@ -16,27 +16,35 @@ from quant_action.engines import choose_engine, engines
 from quant_action.engines.interface import Engine
 from quant_action.model_files import companions, open_model
 from quant_action.records import BitsandbytesScheme, Scheme, WeightScheme
+from quant_action.report import describe
+from quant_action.workers.environment import HOST, Environment
 from quant_action.workers.process import run_worker
 
 EXAMPLE = Path(__file__).parents[2] / "examples/tiny-llama"
 
 
-def weights(method: str, bits: int, *, symmetric: bool = True, group_size: int = 64) -> WeightScheme:
-    is_gptq = method == "gptq"
+def weights(method: str, bits: int, *, symmetric: bool = True, group_size: int = 64, plain: bool = False) -> WeightScheme:
+    """With all that the method has; `plain` is what every library has of it."""
+    refined_gptq = method == "gptq" and not plain
     return WeightScheme(
         method=method,  # type: ignore[arg-type]
         bits=bits,
         group_size=group_size,
         symmetric=symmetric,
-        clip=method != "rtn",
+        clip=method != "rtn" and not plain,
         scales="awq" if method == "awq" else None,
-        act_order=is_gptq,
-        static_groups=is_gptq,
+        act_order=refined_gptq,
+        static_groups=refined_gptq,
     )
 
 
 SCHEMES: dict[str, list[Scheme]] = {
-    "gptq": [weights("gptq", 4), weights("gptq", 3, symmetric=False, group_size=-1)],
+    "gptq": [
+        weights("gptq", 4),
+        weights("gptq", 3, symmetric=False, group_size=-1),
+        weights("gptq", 4, plain=True),
+        weights("gptq", 8, plain=True),
+    ],
     "awq": [weights("awq", 4, symmetric=False), weights("awq", 8)],
     "rtn": [weights("rtn", 2, group_size=32)],
     "bitsandbytes": [
@@ -48,8 +56,14 @@ SCHEMES: dict[str, list[Scheme]] = {
 EVERY_ENGINE = pytest.mark.parametrize("engine", engines().values(), ids=lambda engine: engine.name)
 EVERY_SCHEME = pytest.mark.parametrize(
     ("engine", "scheme"),
-    [(engine, scheme) for engine in engines().values() for method in engine.methods for scheme in SCHEMES[method]],
-    ids=lambda value: value.name if isinstance(value, Engine) else f"{value.method}-{getattr(value, 'type', '')}{value.bits}",
+    [
+        (engine, scheme)
+        for engine in engines().values()
+        for method in engine.methods
+        for scheme in SCHEMES[method]
+        if engine.refuses(scheme, "cpu") is None
+    ],
+    ids=lambda value: value.name if isinstance(value, Engine) else describe(value).replace(" ", "-"),
 )
 
 
@@ -57,10 +71,20 @@ EVERY_SCHEME = pytest.mark.parametrize(
 def test_description_names_what_exists(engine: Engine) -> None:
     assert find_spec(engine.worker) is not None
     assert all(find_spec(source) is not None for source in engine.sources)
-    assert all(version(distribution) for distribution in engine.requires)
+    if engine.environment == HOST:
+        assert all(version(distribution) for distribution in engine.requires)
+    else:
+        locked = {line.split("==")[0].lower() for line in Environment(engine.environment).lock.read_text().splitlines()}
+        assert {distribution.lower() for distribution in engine.requires} <= locked
     assert any(engine.worker.startswith(source) for source in engine.sources), "a change of the worker must change the key"
     assert engine.why
     assert not engine.why.endswith(".")
+
+
+@EVERY_ENGINE
+def test_every_method_that_an_engine_names_is_tried_here(engine: Engine) -> None:
+    for method in engine.methods:
+        assert any(engine.refuses(scheme, "cpu") is None for scheme in SCHEMES[method])
 
 
 @EVERY_ENGINE
@@ -75,9 +99,18 @@ def test_an_engine_that_can_is_chosen_when_asked_for(engine: Engine, scheme: Sch
     assert choose_engine(scheme, "cpu", engine.name) == (engine, "asked for")
 
 
+def test_the_readme_lists_the_engines() -> None:
+    rows = [f"| `{engine.name}` | {', '.join(engine.methods)} | {engine.environment} |" for engine in engines().values()]
+    table = "\n".join(["| engine | methods | environment |", "|---|---|---|", *rows])
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert f"<!-- engines -->\n{table}\n<!-- /engines -->" in readme
+
+
 @pytest.mark.end_to_end
 @EVERY_SCHEME
 def test_artifacts_pass_the_checks(engine: Engine, scheme: Scheme, tmp_path: Path) -> None:
+    if engine.environment != HOST and not Environment(engine.environment).is_complete:
+        pytest.skip(f"needs: quant-action environments --install {engine.environment}")
     base, output = open_model(EXAMPLE / "model"), tmp_path / "model"
     output.mkdir()
     calibration = {"data": str(EXAMPLE / "data/calibration.jsonl"), "samples": 8, "tokens": 64, "seed": 0}

@@ -1,4 +1,4 @@
-"""Runs in the environment of benchmarks/peers.txt: the logits that another library computes from a folder that we wrote.
+"""Runs in the environment `modern`: the logits that another library computes from a folder that we wrote.
 
 python peer_logits.py {gptqmodel|transformers} FOLDER IDS.json OUT.safetensors
 """

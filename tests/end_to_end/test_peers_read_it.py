@@ -1,12 +1,11 @@
 """What we write, the ecosystem's loaders read: GPTQModel and transformers give the logits that our own loader gives.
 
-They run in an environment of their own, which `make test` makes from benchmarks/peers.txt.
+They run in the environment `modern`, which `make test` installs.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -15,12 +14,13 @@ import torch
 from safetensors import safe_open
 
 from quant_action.checkpoints.load import load_model, load_tokenizer
+from quant_action.workers.environment import Environment
 
 from .conftest import EXAMPLE, Finished
 
 pytestmark = [
     pytest.mark.end_to_end,
-    pytest.mark.skipif("QUANT_ACTION_PEERS" not in os.environ, reason="needs the peers' environment: make test"),
+    pytest.mark.skipif(not Environment("modern").is_complete, reason="needs: quant-action environments --install modern"),
 ]
 
 
@@ -45,8 +45,8 @@ def test_their_logits_are_ours_within_bf16_rounding(finished: Finished, tmp_path
     ids = load_tokenizer(EXAMPLE / "model").encode(text)
     ids = [ids[start : start + 64] for start in range(0, 256, 64)]
     (tmp_path / "ids.json").write_text(json.dumps(ids))
-    python = Path(os.environ["QUANT_ACTION_PEERS"]) / "bin/python"
-    command = [python, Path(__file__).with_name("peer_logits.py"), library, folder, tmp_path / "ids.json", tmp_path / "out.safetensors"]
+    script, python = Path(__file__).with_name("peer_logits.py"), Environment("modern").python
+    command = [python, script, library, folder, tmp_path / "ids.json", tmp_path / "out.safetensors"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with safe_open(tmp_path / "out.safetensors", framework="pt") as file:

@@ -66,10 +66,14 @@ def test_secrets_of_the_host_do_not_reach_a_worker(tmp_path: Path, monkeypatch: 
     assert "hunter2" not in (tmp_path / "log.txt").read_text()
 
 
-def test_file_in_the_working_folder_does_not_become_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_working_folder_is_the_worker_s_own_and_no_file_of_the_host_s_becomes_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('hijacked')")
     monkeypatch.chdir(tmp_path)
-    assert run(tmp_path, "answer").value["cwd"] == str(tmp_path)
+    cwd = Path(run(tmp_path, "answer").value["cwd"])
+    assert cwd != tmp_path
+    assert not cwd.exists()
 
 
 def test_flood_on_both_streams_blocks_nobody_and_is_logged(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""GPTQ by the library GPTQModel, in the environment `modern`."""
