@@ -11,6 +11,9 @@ from quant_action.records import BitsandbytesScheme, Scheme, WeightScheme
 
 SETTINGS = {"config.json", INDEX, "quantize_config.json", "quant_config.json"}
 """Beside weights and companions; the last two are how older loaders learn of the quantization."""
+PACKED = ("qweight", "weight_packed", "weight")
+"""Where a layer's codes lie: in GPTQ and AWQ, in compressed-tensors, in bitsandbytes checkpoints."""
+
 INTEGER_DTYPES = {"I8", "U8", "I32"}
 
 
@@ -57,11 +60,21 @@ def _names(paths: list[Path], folder: Path) -> list[str]:
 def _wrong_config(config: object, scheme: Scheme) -> list[str]:
     if not isinstance(config, dict):
         return ["config.json has no quantization_config"]
+    config = _flattened(config)
     return [
         f"quantization_config.{key} is {json.dumps(config.get(key))}, not {json.dumps(value)}"
         for key, value in _wanted_config(scheme).items()
         if config.get(key) != value
     ]
+
+
+def _flattened(config: dict[str, object]) -> dict[str, object]:
+    """With bits and group size where GPTQ and AWQ have them; compressed-tensors has them for groups of layers."""
+    groups = config.get("config_groups")
+    if not isinstance(groups, dict) or len(groups) != 1:
+        return config
+    weights = next(iter(groups.values()))["weights"]
+    return config | {"bits": weights["num_bits"], "group_size": weights["group_size"] if weights["strategy"] == "group" else -1}
 
 
 def _wanted_config(scheme: Scheme) -> dict[str, object]:
@@ -75,7 +88,7 @@ def _wanted_config(scheme: Scheme) -> dict[str, object]:
 def _unquantized(tensors: dict[str, Tensor], base: ModelFiles, scheme: Scheme) -> list[str]:
     bad = []
     for layer, (outputs, inputs) in base.linear_layers.items():
-        packed = tensors.get(f"{layer}.qweight") or tensors.get(f"{layer}.weight")
+        packed = next((tensors[name] for part in PACKED if (name := f"{layer}.{part}") in tensors), None)
         if packed is None:
             bad.append(f"{layer} is missing")
             continue

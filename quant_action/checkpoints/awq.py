@@ -41,6 +41,7 @@ def unpack_nibbles(words: torch.Tensor) -> torch.Tensor:
 class AWQFormat:
     method = "awq"
     parts = ("qweight", "qzeros", "scales")
+    optional: tuple[str, ...] = ()
 
     def refuses(self, *, out_features: int, in_features: int, scheme: WeightScheme) -> str | None:
         if out_features % 8:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from quant_action.checkpoints.awq import AWQFormat
+from quant_action.checkpoints.compressed_tensors import CompressedTensorsFormat
 from quant_action.checkpoints.gptq import GPTQFormat
-from quant_action.checkpoints.interface import Format
+from quant_action.checkpoints.interface import Format, StoredFormat
 from quant_action.records import WeightScheme
 
 GPTQ, AWQ = GPTQFormat(), AWQFormat()
 
-FORMATS: dict[str, Format] = {format.method: format for format in (GPTQ, AWQ)}
+FORMATS: dict[str, StoredFormat] = {format.method: format for format in (GPTQ, AWQ, CompressedTensorsFormat())}
 
 
 def format_of(scheme: WeightScheme) -> Format:

@@ -24,6 +24,7 @@ from quant_action.records import WeightScheme
 class GPTQFormat:
     method = "gptq"
     parts = ("qweight", "qzeros", "scales", "g_idx")
+    optional: tuple[str, ...] = ()
 
     def refuses(self, *, out_features: int, in_features: int, scheme: WeightScheme) -> str | None:
         for name, features in (("outputs", out_features), ("inputs", in_features)):

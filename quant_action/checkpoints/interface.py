@@ -18,7 +18,7 @@ class QuantizedLinear:
     codes: torch.Tensor
     """uint8 [out, in], each in [0, 2**bits)."""
     scales: torch.Tensor
-    """float16 [out, groups]."""
+    """[out, groups], in the type in which they are stored: float16 in GPTQ and AWQ checkpoints."""
     zeros: torch.Tensor
     """uint8 [out, groups]."""
     groups: torch.Tensor
@@ -30,7 +30,9 @@ class QuantizedLinear:
         return ((self.codes.float() - self.zeros.float()[:, group]) * self.scales.float()[:, group]).to(dtype)
 
 
-class Format(Protocol):
+class StoredFormat(Protocol):
+    """One that can be read."""
+
     @property
     def method(self) -> str:
         """`quant_method` in config.json."""
@@ -38,19 +40,28 @@ class Format(Protocol):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Suffixes of the tensors that stand for one weight."""
+        """Suffixes of the tensors that stand for one weight, the packed codes first."""
         ...
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Suffixes of tensors that some weights have."""
+        ...
+
+    def unpack(self, tensors: Mapping[str, torch.Tensor], *, config: Mapping[str, Any]) -> QuantizedLinear:
+        """The stored layer; `config` is the folder's `quantization_config`. Raises ValueError for shapes that do not fit together."""
+        ...
+
+
+class Format(StoredFormat, Protocol):
+    """One that the native engine writes, too."""
 
     def refuses(self, *, out_features: int, in_features: int, scheme: WeightScheme) -> str | None:
         """Why a layer of this shape cannot be stored, or None."""
         ...
 
     def pack(self, linear: QuantizedLinear, *, bits: int) -> dict[str, torch.Tensor]:
-        """Suffix -> tensor."""
-        ...
-
-    def unpack(self, tensors: Mapping[str, torch.Tensor], *, config: Mapping[str, Any]) -> QuantizedLinear:
-        """Inverse of `pack`; `config` is the folder's `quantization_config`. Raises ValueError for shapes that do not fit together."""
+        """Suffix -> tensor; the inverse of `unpack`."""
         ...
 
     def config(self, scheme: WeightScheme) -> dict[str, Any]:

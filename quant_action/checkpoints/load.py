@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from quant_action.checkpoints.formats import FORMATS
-from quant_action.checkpoints.interface import Format
+from quant_action.checkpoints.interface import StoredFormat
 from quant_action.checkpoints.skeleton import attention_of, empty_model, fill, model_config, stored_name
 from quant_action.checkpoints.source import Source
 from quant_action.errors import ModelError
@@ -82,7 +82,7 @@ def _load_pretrained(folder: Path, *, device: str, dtype: torch.dtype) -> nn.Mod
     return loaded
 
 
-def _load_packed(folder: Path, format: Format, quantization: dict[str, Any], *, device: str, dtype: torch.dtype) -> nn.Module:
+def _load_packed(folder: Path, format: StoredFormat, quantization: dict[str, Any], *, device: str, dtype: torch.dtype) -> nn.Module:
     source = Source(folder)
     config = model_config(folder)
     if hasattr(config, "quantization_config"):
@@ -100,12 +100,12 @@ def _load_packed(folder: Path, format: Format, quantization: dict[str, Any], *, 
 
 
 def packed_reader(
-    source: Source, model: Any, format: Format, quantization: dict[str, Any], *, device: str, dtype: torch.dtype
+    source: Source, model: Any, format: StoredFormat, quantization: dict[str, Any], *, device: str, dtype: torch.dtype
 ) -> Callable[[str], torch.Tensor]:
     """Reads a model's parameter from a quantized folder: weights that are stored as integers are computed, the rest is read as it is."""
 
     def contains(name: str) -> bool:
-        return name in source or f"{name.removesuffix('weight')}qweight" in source
+        return name in source or f"{name.removesuffix('weight')}{format.parts[0]}" in source
 
     def read(name: str) -> torch.Tensor:
         stored = stored_name(name, base_prefix=model.base_model_prefix, contains=contains)
@@ -113,10 +113,11 @@ def packed_reader(
             tensor = source.read(stored)
             return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
         module = stored.removesuffix(".weight")
-        if f"{module}.qweight" not in source:
+        if f"{module}.{format.parts[0]}" not in source:
             return source.read(stored)  # raises: neither packed nor plain
         try:
-            tensors = {part: source.read(f"{module}.{part}").to(device) for part in format.parts}
+            parts = [*format.parts, *(part for part in format.optional if f"{module}.{part}" in source)]
+            tensors = {part: source.read(f"{module}.{part}").to(device) for part in parts}
             return format.unpack(tensors, config=quantization).dequantize(dtype)
         except (ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"{module} is not a valid {format.method} layer ({error})", where=str(source.folder)) from error

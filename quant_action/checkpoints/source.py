@@ -6,6 +6,7 @@ only the values show and what would poison everything after it: a NaN or an infi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,12 @@ class Source:
 
     def __contains__(self, name: str) -> bool:
         return name in self._file_of
+
+    def check(self, progress: Callable[[str, int, int], None]) -> None:
+        """Read everything once, for libraries that would quantize a NaN without a word. Raises `ModelError` that names the tensor."""
+        for number, name in enumerate(self.names):
+            self.read(name)
+            progress("read", number + 1, len(self.names))
 
     def read(self, name: str) -> torch.Tensor:
         """One tensor, finite, in a copy of its own. Raises `ModelError` that names it and its file."""

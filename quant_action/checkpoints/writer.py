@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from quant_action.model_files import INDEX, WEIGHTS, companions, read_config
+from quant_action.model_files import INDEX, WEIGHTS, companions, read_config, read_tensors
 
 SHARD = 2 * 1000**3
 """Bytes after which a weights file is full."""
@@ -59,6 +59,14 @@ class ModelWriter:
 def write_config(base: Path, folder: Path, *, quantization_config: dict[str, Any]) -> None:
     """The base's config.json, and how its weights are quantized now."""
     _write_json(folder / "config.json", {**read_config(base), "quantization_config": quantization_config})
+
+
+def keep_weights(folder: Path) -> None:
+    """Delete what a library left beside weights and config: logs, recipes, its own copies of what the base gives."""
+    kept = {*(tensor.file for tensor in read_tensors(folder).values()), INDEX, "config.json"}
+    for path in folder.iterdir():
+        if path.name not in kept:
+            path.unlink()
 
 
 def copy_companions(base: Path, folder: Path) -> None:

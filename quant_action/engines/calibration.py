@@ -7,8 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from quant_action.checkpoints.load import load_tokenizer
 from quant_action.data import Row, read_rows
 from quant_action.errors import DataError
+
+
+def requested_blocks(request: dict[str, Any]) -> list[list[int]]:
+    """The blocks that a request for quantizing asks for. Raises `DataError`, and `ModelError` for the tokenizer."""
+    asked = request["calibration"]
+    return sample_blocks(
+        load_tokenizer(Path(request["model"])),
+        Path(asked["data"]),
+        samples=asked["samples"],
+        tokens=asked["tokens"],
+        seed=asked["seed"],
+    )
 
 
 def sample_blocks(tokenizer: Any, path: Path, *, samples: int, tokens: int, seed: int) -> list[list[int]]:

@@ -44,6 +44,7 @@ SCHEMES: dict[str, list[Scheme]] = {
         weights("gptq", 3, symmetric=False, group_size=-1),
         weights("gptq", 4, plain=True),
         weights("gptq", 8, plain=True),
+        weights("gptq", 4, plain=True, symmetric=False),
     ],
     "awq": [weights("awq", 4, symmetric=False), weights("awq", 8)],
     "rtn": [weights("rtn", 2, group_size=32)],

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from quant_action.checkpoints.awq import pack_nibbles, unpack_nibbles
-from quant_action.checkpoints.formats import AWQ, GPTQ, format_of
+from quant_action.checkpoints.formats import AWQ, FORMATS, GPTQ, format_of
 from quant_action.checkpoints.interface import QuantizedLinear
 from tests.unit.tiny_models import scheme
 
@@ -126,3 +126,40 @@ def test_damaged_shapes_are_refused() -> None:
         GPTQ.unpack({**tensors, "scales": tensors["scales"][:, :32]}, config={"bits": 4})
     with pytest.raises(ValueError, match="do not fit"):
         GPTQ.unpack({**tensors, "g_idx": tensors["g_idx"] + 1}, config={"bits": 4})
+
+
+COMPRESSED = {"format": "pack-quantized", "config_groups": {"all": {"weights": {"num_bits": 4}}}}
+
+
+def test_compressed_tensors_codes_and_zero_points_are_offset() -> None:
+    """Bytes by hand: codes 0..7 of one output, stored with 8 added, in the nibbles of one word from the lowest up."""
+    packed = sum((code + 8) << (4 * position) for position, code in enumerate([-8, -1, 0, 1, 7, 2, -3, 5]))
+    tensors = {
+        "weight_packed": torch.tensor([[packed]] * 8, dtype=torch.int64).sub(2**32 * (packed >= 2**31)).to(torch.int32),
+        "weight_scale": torch.full((8, 2), 0.5, dtype=torch.bfloat16),
+        "weight_zero_point": torch.tensor([[0x0B0B0B0B, 0x08080808]], dtype=torch.int32),
+    }
+    linear = FORMATS["compressed-tensors"].unpack(tensors, config=COMPRESSED)
+    assert linear.groups.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert linear.dequantize()[0].tolist() == [-5.5, -2.0, -1.5, -1.0, 3.5, 1.0, -1.5, 2.5]
+    assert linear.dequantize()[1].tolist() == [0.0, 3.5, 4.0, 4.5, 7.5, 5.0, 2.5, 6.5]
+    del tensors["weight_zero_point"]
+    symmetric = FORMATS["compressed-tensors"].unpack(tensors, config=COMPRESSED)
+    assert symmetric.dequantize()[0].tolist() == [
+        -4,
+        -0.5,
+        0,
+        0.5,
+        3.5,
+        1,
+        -1.5,
+        2.5,
+    ]
+
+
+@pytest.mark.parametrize(
+    "config", [COMPRESSED | {"format": "mixed-precision"}, COMPRESSED | {"config_groups": {"a": {"weights": {}}, "b": {"weights": {}}}}]
+)
+def test_compressed_tensors_of_more_than_one_kind_are_refused(config: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="of one kind"):
+        FORMATS["compressed-tensors"].unpack({}, config=config)

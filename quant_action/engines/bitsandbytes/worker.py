@@ -16,13 +16,11 @@ from quant_action.workers.protocol import Progress, serve
 
 def quantize(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """See `engines/interface.py` for request and answer. Raises `ModelError` for weights that are not finite."""
-    scheme, device, output = request["scheme"], request["device"], Path(request["output"])
-    source = Source(Path(request["model"]))
-    for number, name in enumerate(source.names):
-        source.read(name)  # raises for NaN and infinity, which quantizing would hide
-        progress("read", number + 1, len(source.names))
+    scheme, device = request["scheme"], request["device"]
+    base, output = Path(request["model"]), Path(request["output"])
+    Source(base).check(progress)
     model = AutoModelForCausalLM.from_pretrained(
-        request["model"],
+        base,
         quantization_config=_config(scheme, device),
         dtype=torch.bfloat16,
         device_map={"": device},
@@ -30,7 +28,7 @@ def quantize(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
         use_safetensors=True,
     )
     model.save_pretrained(output)
-    copy_companions(source.folder, output)
+    copy_companions(base, output)
     return {
         "quantized": sorted(name for name, module in model.named_modules() if type(module).__module__.startswith("bitsandbytes")),
         "peak_gpu_memory": torch.cuda.max_memory_allocated() if device == "cuda" else None,

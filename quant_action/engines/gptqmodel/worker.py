@@ -11,12 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from quant_action.checkpoints.load import load_tokenizer
 from quant_action.checkpoints.source import Source
-from quant_action.checkpoints.writer import copy_companions, write_config
-from quant_action.engines.calibration import sample_blocks
+from quant_action.checkpoints.writer import copy_companions, keep_weights, write_config
+from quant_action.engines.calibration import requested_blocks
 from quant_action.engines.gptqmodel.engine import ENGINE
-from quant_action.model_files import INDEX, read_config, read_tensors
+from quant_action.model_files import read_config, read_tensors
 from quant_action.workers.protocol import Progress, serve
 
 KEPT = ("quant_method", "bits", "group_size", "sym", "desc_act", "lm_head", "format", "checkpoint_format", "pack_dtype")
@@ -29,18 +28,8 @@ def quantize(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     from gptqmodel import GPTQModel, QuantizeConfig
 
     scheme, base, output = request["scheme"], Path(request["model"]), Path(request["output"])
-    source = Source(base)
-    for number, name in enumerate(source.names):
-        source.read(name)  # raises for NaN and infinity
-        progress("read", number + 1, len(source.names))
-    calibration = request["calibration"]
-    blocks = sample_blocks(
-        load_tokenizer(base),
-        Path(calibration["data"]),
-        samples=calibration["samples"],
-        tokens=calibration["tokens"],
-        seed=calibration["seed"],
-    )
+    Source(base).check(progress)
+    blocks = requested_blocks(request)
     config = QuantizeConfig(
         bits=scheme["bits"],
         group_size=scheme["group_size"],
@@ -65,12 +54,9 @@ def _tidy(base: Path, output: Path) -> list[str]:
     """Leave weights, the base's config with the quantization beside it, and the base's companions; returns the quantized layers."""
     written = read_config(output)["quantization_config"]
     tensors = read_tensors(output)
-    weights = {tensor.file for tensor in tensors.values()} | {INDEX}
-    for path in output.iterdir():
-        if path.name not in weights:
-            path.unlink()
     quantizer = {"quantizer": [f"gptqmodel:{version('gptqmodel')}"]}
     write_config(base, output, quantization_config={key: written[key] for key in KEPT if key in written} | {"meta": quantizer})
+    keep_weights(output)
     copy_companions(base, output)
     return sorted(name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight"))
 

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from quant_action.checkpoints.load import load_tokenizer
-from quant_action.engines.calibration import sample_blocks
+from quant_action.engines.calibration import requested_blocks
 from quant_action.engines.native.engine import ENGINE
 from quant_action.engines.native.streaming import quantize_model
 from quant_action.records import WeightScheme
@@ -23,16 +22,8 @@ def quantize(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a workspace of fixed size
     torch.use_deterministic_algorithms(True)
     scheme = TypeAdapter(WeightScheme).validate_python(request["scheme"])
-    model, calibration = Path(request["model"]), request["calibration"]
-    blocks = None
-    if calibration is not None and ENGINE.needs_calibration(scheme):
-        blocks = sample_blocks(
-            load_tokenizer(model),
-            Path(calibration["data"]),
-            samples=calibration["samples"],
-            tokens=calibration["tokens"],
-            seed=calibration["seed"],
-        )
+    model = Path(request["model"])
+    blocks = requested_blocks(request) if request["calibration"] and ENGINE.needs_calibration(scheme) else None
     quantized = quantize_model(model, Path(request["output"]), scheme, blocks=blocks, device=request["device"], progress=progress)
     return {
         "quantized": quantized,

@@ -1,0 +1,36 @@
+"""What llm-compressor 0.14 can do, as far as it is used here; imports nothing heavy."""
+
+from __future__ import annotations
+
+from quant_action.engines.interface import Engine
+from quant_action.records import Scheme, WeightScheme
+
+BITS = (4, 8)
+
+
+def refuses(scheme: Scheme, device: str) -> str | None:
+    """Why it cannot do `scheme`, or None; it runs on every device."""
+    if not isinstance(scheme, WeightScheme):
+        return f"it has no method {scheme.method}"
+    if scheme.bits not in BITS:
+        return f"its format packs 4 and 8 bits, not {scheme.bits}"
+    if scheme.clip:
+        return "it has no clip search for GPTQ (native has)"
+    if scheme.scales is not None:
+        return "it cannot combine AWQ scales with GPTQ here (native can)"
+    if scheme.act_order and not scheme.static_groups:
+        return "activation order is used with static groups only"
+    return None
+
+
+ENGINE = Engine(
+    name="llm-compressor",
+    methods=("gptq",),
+    environment="modern",
+    worker="quant_action.engines.llm_compressor.worker",
+    requires=("torch", "transformers", "llmcompressor", "compressed-tensors"),
+    sources=("quant_action.engines.llm_compressor", "quant_action.engines.calibration", "quant_action.checkpoints", "quant_action.data"),
+    needs_calibration=lambda scheme: True,
+    refuses=refuses,
+    why="the library llm-compressor",
+)
