@@ -79,7 +79,7 @@ def save_dense(model: object, base: Path, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("library", choices=("gptqmodel", "llm-compressor"))
+    parser.add_argument("peer", choices=("gptqmodel", "llm-compressor"))
     parser.add_argument("model", type=Path)
     parser.add_argument("calibration", type=Path)
     parser.add_argument("out", type=Path)
@@ -87,9 +87,9 @@ def main() -> None:
     parser.add_argument("--group-size", type=int, default=64)
     arguments = parser.parse_args()
     samples = json.loads(arguments.calibration.read_text())
-    quantize = {"gptqmodel": gptqmodel, "llm-compressor": llm_compressor}[arguments.library]
+    quantize = {"gptqmodel": gptqmodel, "llm-compressor": llm_compressor}[arguments.peer]
     quantize(arguments, samples)
-    package = {"gptqmodel": "gptqmodel", "llm-compressor": "llmcompressor"}[arguments.library]
+    package = {"gptqmodel": "gptqmodel", "llm-compressor": "llmcompressor"}[arguments.peer]
     print("RESULT " + json.dumps({"version": version(package)}))
 
 

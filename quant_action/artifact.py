@@ -71,10 +71,11 @@ def _wrong_config(config: object, scheme: Scheme) -> list[str]:
 def _flattened(config: dict[str, object]) -> dict[str, object]:
     """With bits and group size where GPTQ and AWQ have them; compressed-tensors has them for groups of layers."""
     groups = config.get("config_groups")
-    if not isinstance(groups, dict) or len(groups) != 1:
-        return config
-    weights = next(iter(groups.values()))["weights"]
-    return config | {"bits": weights["num_bits"], "group_size": weights["group_size"] if weights["strategy"] == "group" else -1}
+    match list(groups.values()) if isinstance(groups, dict) else []:
+        case [{"weights": {"num_bits": bits, "strategy": strategy, "group_size": size}}]:
+            return config | {"bits": bits, "group_size": size if strategy == "group" else -1}
+        case _:
+            return config
 
 
 def _wanted_config(scheme: Scheme) -> dict[str, object]:

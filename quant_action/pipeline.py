@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -92,7 +92,7 @@ def prepare(settings: Settings) -> Session:
 def run(settings: Settings, listener: Listener) -> Finished:
     """Everything. What is cached is not done again; a candidate that breaks does not stop the others."""
     session = _start(settings)
-    _install([job for job in session.plan.jobs if not session.is_cached(job)], listener)
+    _install(session, session.plan.jobs, listener)
     made: dict[str, Candidate] = {}
     for job in session.plan.jobs:
         try:
@@ -115,7 +115,7 @@ def quantize_only(settings: Settings, chosen: str | None, listener: Listener) ->
     """Make the candidates (or the chosen one) and nothing more."""
     session = _start(settings)
     jobs = _chosen(session.plan, chosen)
-    _install(jobs, listener)
+    _install(session, jobs, listener)
     for job in jobs:
         _quantize(session, job, listener)
     return session
@@ -186,9 +186,9 @@ def _start(settings: Settings) -> Session:
     return session
 
 
-def _install(jobs: list[Job], listener: Listener) -> None:
-    """Make the environments that jobs need and that are not there yet."""
-    for name in sorted({job.environment for job in jobs} - {HOST}):
+def _install(session: Session, jobs: Sequence[Job], listener: Listener) -> None:
+    """Make the environments that jobs need, where their results are not cached, and that are not there yet."""
+    for name in sorted({job.environment for job in jobs if not session.is_cached(job)} - {HOST}):
         environment = Environment(name)
         if not environment.is_complete:
             install_environment(environment, listener)

@@ -87,6 +87,22 @@ def test_wrong_or_missing_quantization_config(artifact: Path, base: ModelFiles) 
 
 
 @pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"a": {"weights": {"num_bits": 8, "strategy": "group", "group_size": 32}}}, "quantization_config.bits is 8, not 4"),
+        ({"a": {"weights": {"num_bits": 4, "strategy": "channel", "group_size": None}}}, "quantization_config.group_size is -1, not 32"),
+        ({"a": {"weights": None}}, "quantization_config.bits is null, not 4"),
+        ({"a": 3}, "quantization_config.bits is null, not 4"),
+    ],
+)
+def test_settings_of_compressed_tensors(artifact: Path, base: ModelFiles, groups: dict[str, Any], message: str) -> None:
+    write_config(artifact, {"config_groups": groups})
+    assert message in faults(artifact, base)
+    write_config(artifact, {"config_groups": {"a": {"weights": {"num_bits": 4, "strategy": "group", "group_size": 32}}}})
+    assert check_artifact(artifact, base=base, scheme=SCHEME, candidate="a") == sorted(base.linear_layers)
+
+
+@pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "modeling_evil.py", ".tmp12345", "model.safetensors.part", "more.safetensors", "sub/model.safetensors"]
 )
 def test_unexpected_files(artifact: Path, base: ModelFiles, name: str) -> None:
