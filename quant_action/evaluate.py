@@ -10,7 +10,7 @@ from typing import Literal
 from quant_action.errors import IntegrityError
 from quant_action.hardware import device_of
 from quant_action.inputs import Inputs
-from quant_action.records import Candidate, Evaluation, Plan, digest_of
+from quant_action.records import Candidate, Evaluation, Plan, Scheme, WeightScheme, digest_of
 from quant_action.storage import complete_folder
 from quant_action.store import BASELINE, Store
 from quant_action.workers.process import OnProgress, run_worker
@@ -38,7 +38,13 @@ def evaluate_baseline(plan: Plan, inputs: Inputs, store: Store, on_progress: OnP
 
 def evaluate_candidate(plan: Plan, name: str, candidate: Candidate, inputs: Inputs, store: Store, on_progress: OnProgress) -> Evaluation:
     """Measure a candidate against the baseline, which must have been measured. Raises the errors of `workers.process.run_worker`."""
-    measured = _Model(name=name, folder=store.candidate(candidate.key) / "model", artifact=candidate.artifact, size=candidate.weights)
+    measured = _Model(
+        name=name,
+        folder=store.candidate(candidate.key) / "model",
+        artifact=candidate.artifact,
+        size=candidate.weights,
+        scheme=candidate.scheme,
+    )
     return _evaluate(plan, measured, evaluation_key(plan, candidate), inputs, store, on_progress)
 
 
@@ -48,10 +54,16 @@ class _Model:
     folder: Path
     artifact: str
     size: int
+    scheme: Scheme | None = None
 
     @property
     def subject(self) -> Literal["baseline", "candidate"]:
         return "baseline" if self.name == BASELINE else "candidate"
+
+
+def _rounding(scheme: Scheme) -> dict[str, int]:
+    """What the scorer compares a candidate's layers with."""
+    return {"bits": scheme.bits, "group_size": scheme.group_size if isinstance(scheme, WeightScheme) else -1}
 
 
 def _evaluate(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, on_progress: OnProgress) -> Evaluation:
@@ -78,7 +90,7 @@ def _measure(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, 
             "verb": "evaluate",
             "subject": model.subject,
             "model": str(model.folder.resolve()),
-            "baseline": baseline if model.subject == "candidate" else None,
+            "baseline": baseline | _rounding(model.scheme) if model.scheme else None,
             "device": device_of(plan.device),
             "protocol": plan.protocol.model_dump(mode="json"),
             "data": {

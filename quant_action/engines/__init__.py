@@ -11,7 +11,7 @@ from quant_action.hardware import Device
 from quant_action.records import Scheme
 
 GROUP = "quant_action.engines"
-PREFERRED = ("native", "bitsandbytes", "gptqmodel", "llm-compressor")
+PREFERRED = ("native", "bitsandbytes", "gptqmodel", "llm-compressor", "auto-gptq", "autoawq")
 """In this order; engines of other packages come after them, by name."""
 
 

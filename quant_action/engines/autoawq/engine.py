@@ -1,0 +1,41 @@
+"""What AutoAWQ 0.2.9 can do, as far as it is used here; imports nothing heavy."""
+
+from __future__ import annotations
+
+from quant_action.engines.interface import Engine
+from quant_action.records import Scheme, WeightScheme
+
+
+def refuses(scheme: Scheme, device: str) -> str | None:
+    """Why it cannot do `scheme`, or None."""
+    if device != "cuda":
+        return "without an NVIDIA GPU it writes a broken model and says nothing (native does AWQ on a CPU)"
+    if not isinstance(scheme, WeightScheme):
+        return f"it has no method {scheme.method}"
+    if scheme.bits != 4:
+        return f"it has 4-bit weights only, not {scheme.bits}"
+    if scheme.symmetric:
+        return "its GEMM format needs zero points: symmetric: false"
+    if scheme.group_size == -1:
+        return "it has no groups of a whole channel"
+    return None
+
+
+ENGINE = Engine(
+    name="autoawq",
+    methods=("awq",),
+    environment="legacy",
+    worker="quant_action.engines.autoawq.worker",
+    requires=("torch", "transformers", "autoawq"),
+    sources=(
+        "quant_action.engines.autoawq",
+        "quant_action.engines.transformers4",
+        "quant_action.engines.calibration",
+        "quant_action.checkpoints",
+        "quant_action.model_files",
+        "quant_action.data",
+    ),
+    needs_calibration=lambda scheme: True,
+    refuses=refuses,
+    why="AutoAWQ 0.2.9, archived: for models that were released with it",
+)
