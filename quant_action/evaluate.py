@@ -30,16 +30,18 @@ def cached_evaluation(store: Store, key: str) -> Evaluation | None:
         return None
 
 
-def evaluate_baseline(plan: Plan, inputs: Inputs, store: Store, on_progress: OnProgress) -> Evaluation:
+def evaluate_baseline(plan: Plan, inputs: Inputs, store: Store, on_progress: OnProgress, timeout: float | None = None) -> Evaluation:
     """Measure the unquantized model, or take it from the cache; keeps the hidden states that candidates are compared with."""
     measured = _Model(name=BASELINE, folder=inputs.model.folder, artifact=inputs.model_digest, size=inputs.model.size)
-    return _evaluate(plan, measured, plan.baseline_key, inputs, store, on_progress)
+    return _evaluate(plan, measured, plan.baseline_key, inputs, store, on_progress, timeout)
 
 
-def evaluate_candidate(plan: Plan, name: str, candidate: Candidate, inputs: Inputs, store: Store, on_progress: OnProgress) -> Evaluation:
+def evaluate_candidate(
+    plan: Plan, name: str, candidate: Candidate, inputs: Inputs, store: Store, on_progress: OnProgress, timeout: float | None = None
+) -> Evaluation:
     """Measure a candidate against the baseline, which must have been measured. Raises the errors of `workers.process.run_worker`."""
     measured = _Model(name=name, folder=store.candidate(candidate.key) / "model", artifact=candidate.artifact, size=candidate.weights)
-    return _evaluate(plan, measured, evaluation_key(plan, candidate), inputs, store, on_progress)
+    return _evaluate(plan, measured, evaluation_key(plan, candidate), inputs, store, on_progress, timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,9 @@ class _Model:
         return "baseline" if self.name == BASELINE else "candidate"
 
 
-def _evaluate(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, on_progress: OnProgress) -> Evaluation:
+def _evaluate(
+    plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, on_progress: OnProgress, timeout: float | None
+) -> Evaluation:
     folder = store.evaluation(key)
     run = store.run(plan.key)
     with store.locked(folder):
@@ -62,16 +66,19 @@ def _evaluate(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store,
         if evaluation is None:
             shutil.rmtree(folder, ignore_errors=True)
             with complete_folder(folder) as part:
-                evaluation = _measure(plan, model, key, inputs, store, part, on_progress)
+                evaluation = _measure(plan, model, key, inputs, store, part, on_progress, timeout)
     run.link_evaluation(model.name, folder)
     return evaluation
 
 
-def _measure(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, folder: Path, on_progress: OnProgress) -> Evaluation:
+def _measure(
+    plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, folder: Path, on_progress: OnProgress, timeout: float | None
+) -> Evaluation:
     log = store.run(plan.key).log(model.name, "evaluate")
     log.unlink(missing_ok=True)
     baseline = {"model": str(inputs.model.folder.resolve()), "states": str((store.evaluation(plan.baseline_key) / "states").resolve())}
     result = run_worker(
+        job=f"evaluating {model.name}",
         environment="host",
         module=WORKER,
         request={
@@ -89,6 +96,7 @@ def _measure(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, 
         },
         log=log,
         on_progress=on_progress,
+        timeout=timeout,
     )
     evaluation = Evaluation(
         key=key,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from quant_action.engines.interface import Engine
+from quant_action.engines.interface import EVERY_DEVICE, Engine
+from quant_action.hardware import Device
 from quant_action.records import Scheme, WeightScheme
 
 BITS = (2, 3, 4, 8)
 GROUP_SIZES = (-1, 16, 32, 64, 128, 256, 512, 1024)
 
 
-def refuses(scheme: Scheme, device: str) -> str | None:
-    """Why it cannot do `scheme`, or None; it runs on every device."""
+def refuses(scheme: Scheme, device: Device) -> str | None:
+    """Why it cannot do `scheme`, or None."""
     if not isinstance(scheme, WeightScheme):
         return f"it has no method {scheme.method}"
     if scheme.bits not in BITS:
@@ -28,9 +29,11 @@ def refuses(scheme: Scheme, device: str) -> str | None:
 
 ENGINE = Engine(
     name="gptqmodel",
-    methods=("gptq",),
+    methods={"gptq": EVERY_DEVICE},
     environment="modern",
     worker="quant_action.engines.gptqmodel.worker",
+    writes=("gptq",),
+    deterministic=(),
     requires=("torch", "transformers", "gptqmodel"),
     sources=(
         "quant_action.engines.gptqmodel",
