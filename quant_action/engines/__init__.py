@@ -63,7 +63,7 @@ def _engine(point: EntryPoint) -> Engine:
     try:
         engine = point.load()
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ").splitlines()[0]
         raise EngineError(f"engine {point.name} of {whose} cannot be loaded ({reason})", where=point.value, remedy=remedy) from error
     if not isinstance(engine, Engine):
         raise EngineError(f"engine {point.name} of {whose} is a {type(engine).__name__}, not an Engine", where=point.value, remedy=remedy)

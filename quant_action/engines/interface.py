@@ -36,7 +36,7 @@ class Engine:
     writes: tuple[str, ...]
     """Checkpoint formats, as `quant_method` in the config.json that it writes has them."""
     deterministic: tuple[Device, ...]
-    """Where two runs with the same versions on the same machine give the same bytes."""
+    """Where two runs give the same bytes: with the same versions, on the same machine, with as many threads."""
     requires: tuple[str, ...]
     """Distributions whose versions decide the result."""
     sources: tuple[str, ...]

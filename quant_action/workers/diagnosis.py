@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import re
+import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from quant_action.errors import DiskFull, EnvironmentMissing, OutOfMemory, QuantActionError, RunError
 
@@ -93,7 +95,7 @@ def expected(error: BaseException) -> QuantActionError | None:
     if isinstance(error, QuantActionError):
         return error
     for link in _chain(error):
-        text = f"{type(link).__name__}: {link}"
+        text = f"{type(link).__name__}: {link}".removesuffix(": ")
         if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return DISK_FULL.named(_line(text, 0))
         if (named := named_in(text)) is not None:
@@ -109,6 +111,23 @@ def named_in(text: str) -> RunError | None:
     return None
 
 
+def short_of_memory(error: BaseException) -> RunError | None:
+    """For an error that says nothing: libraries swallow a failed allocation and complain of something else.
+
+    `OutOfMemory` when this process has come within 5% of the address space that it may have (ulimit -v), else None.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed == resource.RLIM_INFINITY or _most_address_space() < 0.95 * allowed:
+        return None
+    return HOST_FULL.named(f"it may have {allowed / 1e9:.3g} GB, ulimit -v; {type(error).__name__}: {_line(str(error), 0)}")
+
+
+def _most_address_space() -> int:
+    """Bytes, of this process until now; Linux counts in KiB."""
+    found = re.search(r"^VmPeak:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error, what it was raised from, and so on; libraries wrap what they catch."""
     seen: list[BaseException] = []
@@ -122,4 +141,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _line(text: str, position: int) -> str:
     """The line of `text` in which `position` lies."""
     start = text.rfind("\n", 0, position) + 1
-    return text[start:].splitlines()[0]
+    return (text[start:].splitlines() or [""])[0]

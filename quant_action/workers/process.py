@@ -191,7 +191,9 @@ def _crash(job: str, module: str, status: int, tail: Sequence[str], log: Path) -
             remedy="Use a machine with more memory, or fewer or shorter calibration samples.",
         )
     return WorkerCrashed(
-        f"{prefix}{module} ended with {ending} and no result{last_words}", where=str(log), remedy="The log has the whole story."
+        f"{prefix}{module} ended with {ending} and no result{last_words}",
+        where=str(log),
+        remedy="The log has the whole story; if it happens again, try another engine.",
     )
 
 

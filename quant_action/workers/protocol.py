@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quant_action.workers.diagnosis import expected
+from quant_action.workers.diagnosis import expected, short_of_memory
 
 PROGRESS_FD = "QUANT_ACTION_PROGRESS_FD"
 REQUEST, RESULT = "request.json", "result.json"
@@ -52,7 +52,7 @@ def serve(handler: Handler) -> None:
     try:
         result: dict[str, Any] = {"value": handler(request, Progress())}
     except Exception as error:
-        known = expected(error)
+        known = expected(error) or short_of_memory(error)
         if known is None:
             raise
         traceback.print_exc()  # into the log, for whoever wants to know more than the message

@@ -30,7 +30,7 @@ ENGINE = Engine(
     environment="modern",
     worker="quant_action.engines.llm_compressor.worker",
     writes=("compressed-tensors",),
-    deterministic=(),
+    deterministic=("cpu",),
     requires=("torch", "transformers", "llmcompressor", "compressed-tensors"),
     sources=(
         "quant_action.engines.llm_compressor",
