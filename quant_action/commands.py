@@ -14,6 +14,8 @@ from rich.table import Table
 
 from quant_action import pipeline
 from quant_action.console import ConsoleListener, make_console
+from quant_action.engines import engines, installed
+from quant_action.engines.table import HEADINGS, row
 from quant_action.formats.wording import format_bytes
 from quant_action.pipeline import DECISION_CODES, Finished, Session, Settings
 from quant_action.report import describe
@@ -21,7 +23,9 @@ from quant_action.workers.environment import HOST, Environment, interpreter, loc
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    return Settings(spec=options.spec, device=getattr(options, "device", "auto"), cache=options.cache)
+    return Settings(
+        spec=options.spec, device=getattr(options, "device", "auto"), cache=options.cache, timeout=getattr(options, "timeout", None)
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -47,6 +51,7 @@ def _check(options: argparse.Namespace) -> int:
     out.print(f"[green]✓[/] model       {escape(session.plan.model.architecture)}, {format_bytes(session.plan.model.size)}")
     out.print("[green]✓[/] data        every row read; nothing that is measured is calibrated on")
     out.print(f"[green]✓[/] device      {escape(session.plan.device)}")
+    _print_broken_engines(out)
     for name in sorted({job.environment for job in session.plan.jobs} - {HOST}):
         there = Environment(name).is_complete
         state = "installed" if there else "the first run installs it: minutes, and network"
@@ -135,6 +140,23 @@ def _environments(options: argparse.Namespace) -> int:
     return 0
 
 
+def _engines(options: argparse.Namespace) -> int:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for engine in engines().values():
+        table.add_row(*map(escape, row(engine)))
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(table)
+    _print_broken_engines(out)
+    return 0
+
+
+def _print_broken_engines(out: Console) -> None:
+    for error in installed().broken.values():
+        out.print(f"[yellow]![/] {escape(str(error))}\n  {escape(error.remedy or '')}")
+
+
 def _print_files(finished: Finished) -> None:
     """By the name that stays the same from run to run."""
     latest = finished.folder.with_name(f"{finished.report.name}.latest")
@@ -155,5 +177,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": _evaluate,
     "judge": _judge,
     "report": _report,
+    "engines": _engines,
     "environments": _environments,
 }

@@ -30,13 +30,15 @@ def cached_evaluation(store: Store, key: str) -> Evaluation | None:
         return None
 
 
-def evaluate_baseline(plan: Plan, inputs: Inputs, store: Store, on_progress: OnProgress) -> Evaluation:
+def evaluate_baseline(plan: Plan, inputs: Inputs, store: Store, on_progress: OnProgress, timeout: float | None = None) -> Evaluation:
     """Measure the unquantized model, or take it from the cache; keeps the hidden states that candidates are compared with."""
     measured = _Model(name=BASELINE, folder=inputs.model.folder, artifact=inputs.model_digest, size=inputs.model.size)
-    return _evaluate(plan, measured, plan.baseline_key, inputs, store, on_progress)
+    return _evaluate(plan, measured, plan.baseline_key, inputs, store, on_progress, timeout)
 
 
-def evaluate_candidate(plan: Plan, name: str, candidate: Candidate, inputs: Inputs, store: Store, on_progress: OnProgress) -> Evaluation:
+def evaluate_candidate(
+    plan: Plan, name: str, candidate: Candidate, inputs: Inputs, store: Store, on_progress: OnProgress, timeout: float | None = None
+) -> Evaluation:
     """Measure a candidate against the baseline, which must have been measured. Raises the errors of `workers.process.run_worker`."""
     measured = _Model(
         name=name,
@@ -45,7 +47,7 @@ def evaluate_candidate(plan: Plan, name: str, candidate: Candidate, inputs: Inpu
         size=candidate.weights,
         scheme=candidate.scheme,
     )
-    return _evaluate(plan, measured, evaluation_key(plan, candidate), inputs, store, on_progress)
+    return _evaluate(plan, measured, evaluation_key(plan, candidate), inputs, store, on_progress, timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,9 @@ def _rounding(scheme: Scheme) -> dict[str, int]:
     return {"bits": scheme.bits, "group_size": scheme.group_size if isinstance(scheme, WeightScheme) else -1}
 
 
-def _evaluate(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, on_progress: OnProgress) -> Evaluation:
+def _evaluate(
+    plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, on_progress: OnProgress, timeout: float | None
+) -> Evaluation:
     folder = store.evaluation(key)
     run = store.run(plan.key)
     with store.locked(folder):
@@ -74,16 +78,19 @@ def _evaluate(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store,
         if evaluation is None:
             shutil.rmtree(folder, ignore_errors=True)
             with complete_folder(folder) as part:
-                evaluation = _measure(plan, model, key, inputs, store, part, on_progress)
+                evaluation = _measure(plan, model, key, inputs, store, part, on_progress, timeout)
     run.link_evaluation(model.name, folder)
     return evaluation
 
 
-def _measure(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, folder: Path, on_progress: OnProgress) -> Evaluation:
+def _measure(
+    plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, folder: Path, on_progress: OnProgress, timeout: float | None
+) -> Evaluation:
     log = store.run(plan.key).log(model.name, "evaluate")
     log.unlink(missing_ok=True)
     baseline = {"model": str(inputs.model.folder.resolve()), "states": str((store.evaluation(plan.baseline_key) / "states").resolve())}
     result = run_worker(
+        job=f"evaluating {model.name}",
         environment="host",
         module=WORKER,
         request={
@@ -101,6 +108,7 @@ def _measure(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, 
         },
         log=log,
         on_progress=on_progress,
+        timeout=timeout,
     )
     evaluation = Evaluation(
         key=key,

@@ -45,6 +45,8 @@ class Settings:
     spec: Path
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cache: Path | None = None
+    timeout: float | None = None
+    """Seconds that one job (a candidate quantized, a model evaluated) may take; the installing of environments is not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,7 @@ class Session:
     inputs: Inputs
     plan: Plan
     store: Store
+    timeout: float | None
 
     @property
     def run(self) -> RunFolder:
@@ -86,7 +89,7 @@ def prepare(settings: Settings) -> Session:
     loaded = load_spec(settings.spec)
     inputs = open_inputs(loaded)
     plan = make_plan(loaded, inputs, device_class(settings.device))
-    return Session(loaded=loaded, inputs=inputs, plan=plan, store=_store(loaded, settings))
+    return Session(loaded=loaded, inputs=inputs, plan=plan, store=_store(loaded, settings), timeout=settings.timeout)
 
 
 def run(settings: Settings, listener: Listener) -> Finished:
@@ -219,20 +222,21 @@ def _made(session: Session, job: Job, settings: Settings) -> Candidate:
 
 def _evaluate_baseline(session: Session, listener: Listener) -> None:
     known = cached_evaluation(session.store, session.plan.baseline_key) is not None
-    evaluation = evaluate_baseline(session.plan, session.inputs, session.store, listener.step(BASELINE, "evaluate"))
+    evaluation = evaluate_baseline(session.plan, session.inputs, session.store, listener.step(BASELINE, "evaluate"), session.timeout)
     listener.done(BASELINE, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
 
 
 def _quantize(session: Session, job: Job, listener: Listener) -> Candidate:
     known = session.is_cached(job)
-    candidate = quantize(session.plan, job, session.inputs, session.store, listener.step(job.id, "quantize"))
+    candidate = quantize(session.plan, job, session.inputs, session.store, listener.step(job.id, "quantize"), session.timeout)
     listener.done(job.id, "quantize", "cached" if known else f"{candidate.seconds:.1f} s")
     return candidate
 
 
 def _evaluate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> None:
     known = cached_evaluation(session.store, evaluation_key(session.plan, candidate)) is not None
-    evaluation = evaluate_candidate(session.plan, job.id, candidate, session.inputs, session.store, listener.step(job.id, "evaluate"))
+    advance = listener.step(job.id, "evaluate")
+    evaluation = evaluate_candidate(session.plan, job.id, candidate, session.inputs, session.store, advance, session.timeout)
     listener.done(job.id, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
     session.run.failure(job.id).unlink(missing_ok=True)
 

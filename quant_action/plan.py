@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import gcd
 
-from quant_action.engines import choose_engine
+from quant_action.engines import DEFAULT, choose_engine, engines
 from quant_action.engines.interface import Engine
 from quant_action.errors import InputError, SpecError
 from quant_action.hardware import device_of
@@ -90,23 +90,22 @@ def resolve_scheme(candidate: CandidateSpec) -> Scheme:
 
     GPTQ's defaults are activation order with static groups, and clip search: on SmolLM2-135M the combination that raises perplexity
     least at the same bits, and it costs nothing at run time (benchmarks/README.md has the table). They are those of our own engine;
-    where another is asked for by name, what only ours has is off unless the candidate says otherwise.
+    where another is asked for by name, its own defaults hold (`Engine.defaults`).
     """
-    ours = candidate.engine in (None, "native")
     match candidate:
         case PresetCandidate():
-            return resolve_scheme(PRESETS[candidate.preset])
+            return resolve_scheme(PRESETS[candidate.preset].model_copy(update={"engine": candidate.engine}))
         case GptqCandidate():
-            act_order = ours if candidate.act_order is None else candidate.act_order
+            act_order = _on(candidate, "act_order")
             return WeightScheme(
                 method="gptq",
                 bits=candidate.bits,
                 group_size=candidate.group_size,
                 symmetric=candidate.symmetric,
-                clip=ours if candidate.clip is None else candidate.clip,
+                clip=_on(candidate, "clip"),
                 scales=candidate.scales,
                 act_order=act_order,
-                static_groups=act_order and ours if candidate.static_groups is None else candidate.static_groups,
+                static_groups=_on(candidate, "static_groups") if act_order else bool(candidate.static_groups),
                 damping=candidate.damping or 0.01,
             )
         case AwqCandidate():
@@ -115,7 +114,7 @@ def resolve_scheme(candidate: CandidateSpec) -> Scheme:
                 bits=candidate.bits,
                 group_size=candidate.group_size,
                 symmetric=candidate.symmetric,
-                clip=ours if candidate.clip is None else candidate.clip,
+                clip=_on(candidate, "clip"),
                 scales="awq",
             )
         case RtnCandidate():
@@ -129,6 +128,12 @@ def resolve_scheme(candidate: CandidateSpec) -> Scheme:
             )
         case BitsandbytesCandidate():
             return BitsandbytesScheme(method="bitsandbytes", type=candidate.type, double_quant=candidate.double_quant)
+
+
+def _on(candidate: GptqCandidate | AwqCandidate, option: str) -> bool:
+    said = getattr(candidate, option)
+    engine = engines().get(candidate.engine or DEFAULT)
+    return bool(engine and option in engine.defaults.get(candidate.method, ())) if said is None else bool(said)
 
 
 def _job(loaded: LoadedSpec, name: str, inputs: Inputs, calibration: CalibrationRef | None, device_class: str) -> Job:

@@ -113,7 +113,7 @@ def test_bits_that_the_engine_lacks(edit_spec: Edit) -> None:
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
-        ("exllama", "there is no engine 'exllama' | Installed are: native, bitsandbytes, gptqmodel, llm-compressor."),
+        ("exllama", "there is no engine 'exllama' | Installed are: native, bitsandbytes, gptqmodel, llm-compressor, auto-gptq, autoawq."),
         ("bitsandbytes", "it does bitsandbytes, not gptq"),
     ],
 )

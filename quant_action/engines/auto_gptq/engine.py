@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from quant_action.engines.interface import Engine
+from quant_action.hardware import Device
 from quant_action.records import Scheme, WeightScheme
 
 BITS = (2, 3, 4, 8)
 
 
-def refuses(scheme: Scheme, device: str) -> str | None:
+def refuses(scheme: Scheme, device: Device) -> str | None:
     """Why it cannot do `scheme`, or None."""
-    if device != "cuda":
-        return "it needs an NVIDIA GPU"
     if not isinstance(scheme, WeightScheme):
         return f"it has no method {scheme.method}"
     if scheme.bits not in BITS:
@@ -27,9 +26,11 @@ def refuses(scheme: Scheme, device: str) -> str | None:
 
 ENGINE = Engine(
     name="auto-gptq",
-    methods=("gptq",),
+    methods={"gptq": ("cuda",)},
     environment="legacy",
     worker="quant_action.engines.auto_gptq.worker",
+    writes=("gptq",),
+    deterministic=(),
     requires=("torch", "transformers", "auto-gptq"),
     sources=(
         "quant_action.engines.auto_gptq",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from quant_action.engines.interface import Engine
+from quant_action.hardware import Device
 from quant_action.records import Scheme, WeightScheme
 
 
-def refuses(scheme: Scheme, device: str) -> str | None:
+def refuses(scheme: Scheme, device: Device) -> str | None:
     """Why it cannot do `scheme`, or None."""
     if device != "cuda":
         return "without an NVIDIA GPU it writes a broken model and says nothing (native does AWQ on a CPU)"
@@ -16,16 +17,16 @@ def refuses(scheme: Scheme, device: str) -> str | None:
         return f"it has 4-bit weights only, not {scheme.bits}"
     if scheme.symmetric:
         return "its GEMM format needs zero points: symmetric: false"
-    if scheme.group_size == -1:
-        return "it has no groups of a whole channel"
-    return None
+    return "it has no groups of a whole channel" if scheme.group_size == -1 else None
 
 
 ENGINE = Engine(
     name="autoawq",
-    methods=("awq",),
+    methods={"awq": ("cuda",)},
     environment="legacy",
     worker="quant_action.engines.autoawq.worker",
+    writes=("awq",),
+    deterministic=(),
     requires=("torch", "transformers", "autoawq"),
     sources=(
         "quant_action.engines.autoawq",
@@ -35,6 +36,7 @@ ENGINE = Engine(
         "quant_action.model_files",
         "quant_action.data",
     ),
+    defaults={"awq": ("clip",)},
     needs_calibration=lambda scheme: True,
     refuses=refuses,
     why="AutoAWQ 0.2.9, archived: for models that were released with it",

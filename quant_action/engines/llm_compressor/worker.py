@@ -34,6 +34,7 @@ def quantize(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
         recipe=_recipe(scheme),
         num_calibration_samples=len(blocks),
         max_seq_length=len(blocks[0]),
+        shuffle_calibration_samples=False,  # they are shuffled already, with a seed; it would do it without one
     )
     model.save_pretrained(output, save_compressed=True)
     progress("quantize", 2, 2)

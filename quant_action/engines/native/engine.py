@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from quant_action.engines.interface import Engine
+from quant_action.engines.interface import EVERY_DEVICE, Engine
+from quant_action.hardware import Device
 from quant_action.records import Scheme, WeightScheme
 
 BITS = (2, 3, 4, 8)
@@ -13,8 +14,8 @@ def needs_calibration(scheme: Scheme) -> bool:
     return isinstance(scheme, WeightScheme) and (scheme.method == "gptq" or scheme.clip or scheme.scales is not None)
 
 
-def refuses(scheme: Scheme, device: str) -> str | None:
-    """Why it cannot do `scheme`, or None; it runs on every device."""
+def refuses(scheme: Scheme, device: Device) -> str | None:
+    """Why it cannot do `scheme`, or None."""
     if not isinstance(scheme, WeightScheme):
         return f"it has no method {scheme.method}"
     if scheme.bits not in BITS:
@@ -30,9 +31,11 @@ def refuses(scheme: Scheme, device: str) -> str | None:
 
 ENGINE = Engine(
     name="native",
-    methods=("gptq", "awq", "rtn"),
+    methods={"gptq": EVERY_DEVICE, "awq": EVERY_DEVICE, "rtn": EVERY_DEVICE},
     environment="host",
     worker="quant_action.engines.native.worker",
+    writes=("gptq", "awq"),
+    deterministic=("cpu",),
     requires=("torch", "transformers", "accelerate", "tokenizers", "safetensors", "greenlet", "numpy"),
     sources=(
         "quant_action.engines.native",
@@ -41,6 +44,7 @@ ENGINE = Engine(
         "quant_action.model_files",
         "quant_action.data",
     ),
+    defaults={"gptq": ("act_order", "static_groups", "clip"), "awq": ("clip",)},
     needs_calibration=needs_calibration,
     refuses=refuses,
     why="any device, any option, no other environment",
