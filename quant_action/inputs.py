@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from quant_action.data import Row, check_rows, read_rows, shared_text
-from quant_action.errors import DataError, SpecError
+from quant_action.errors import DataError, IntegrityError, SpecError
 from quant_action.manifest import sha256_of
 from quant_action.model_files import ModelFiles, open_model
-from quant_action.remotes.hub import fetch_model
+from quant_action.remotes.hub import fetch_model, open_hub_model
 from quant_action.spec import HUB_ID, DataTask, LoadedSpec
 
 
@@ -35,7 +35,8 @@ class Inputs:
 def open_inputs(loaded: LoadedSpec) -> Inputs:
     """Read all data files, check every row, refuse calibration text that is also measured on, hash the model.
 
-    Raises `DataError`, `ModelError`, `SpecError` or `RemoteError`.
+    The weights of a Hub model are not fetched: what the Hub says of them is enough to plan. Raises `DataError`, `ModelError`, `SpecError`
+    or `RemoteError`.
     """
     spec = loaded.spec
     calibration = _read(loaded, spec.calibration.data, "text", "calibration", "data") if spec.calibration else None
@@ -46,7 +47,7 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
         if isinstance(task, DataTask)
     }
     _refuse_shared_text(calibration or [], [*(text or []), *chain.from_iterable(tasks.values())])
-    model = open_model(_model_folder(loaded))
+    model = _open_model(loaded)
     return Inputs(
         model=model,
         model_digest=model.manifest().digest,
@@ -81,10 +82,10 @@ def _refuse_shared_text(calibration: list[Row], evaluated: list[Row]) -> None:
         )
 
 
-def _model_folder(loaded: LoadedSpec) -> Path:
+def _open_model(loaded: LoadedSpec) -> ModelFiles:
     model = loaded.spec.model
     if model.revision is not None:
-        return fetch_model(model.source, model.revision)
+        return open_hub_model(model.source, model.revision)
     folder = loaded.resolve(model.source)
     if not folder.is_dir() and HUB_ID.fullmatch(model.source):
         raise SpecError(
@@ -92,4 +93,20 @@ def _model_folder(loaded: LoadedSpec) -> Path:
             where=loaded.where("model", "source"),
             remedy="Add model.revision, the 40-digit commit of the model on the Hub.",
         )
-    return folder
+    return open_model(folder)
+
+
+def fetch_weights(loaded: LoadedSpec, inputs: Inputs) -> Inputs:
+    """The same inputs with all weights on this machine. Raises as `open_inputs`, and `IntegrityError` for other bytes than were planned."""
+    source, revision = loaded.spec.model.source, loaded.spec.model.revision
+    if revision is None or not inputs.model.remote:
+        return inputs
+    model = open_model(fetch_model(source, revision))
+    differences = inputs.model.manifest().differences(model.manifest())
+    if differences:
+        raise IntegrityError(
+            f"what was fetched is not what the Hub lists: {'; '.join(differences[:3])}",
+            where=str(model.folder),
+            remedy="Delete the folder and run again; if that does not help, do not trust this model.",
+        )
+    return replace(inputs, model=model)
