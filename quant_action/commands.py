@@ -40,11 +40,15 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     session = pipeline.prepare(_settings(options))
     interpreter(HOST)
-    needed = sum(session.inputs.model.size for _ in session.plan.jobs)
+    model = session.inputs.model
+    to_fetch = sum(weights.entry.size for weights in model.remote.values())
+    needed = model.size * len(session.plan.jobs)
     free = shutil.disk_usage(session.loaded.folder).free
     out = Console(highlight=False)
     out.print(f"[green]✓[/] spec        {escape(str(options.spec))}: {len(session.plan.jobs)} candidates")
     out.print(f"[green]✓[/] model       {escape(session.plan.model.architecture)}, {format_bytes(session.plan.model.size)}")
+    if to_fetch:
+        out.print(f"[yellow]![/] weights     {format_bytes(to_fetch)} still on the Hub; the first run fetches them")
     out.print("[green]✓[/] data        every row read; nothing that is measured is calibrated on")
     out.print(f"[green]✓[/] device      {escape(session.plan.device)}")
     for name in sorted({job.environment for job in session.plan.jobs} - {HOST}):

@@ -28,16 +28,10 @@ def open_hub_model(source: str, revision: str) -> ModelFiles:
     Raises `ModelError` for what the Hub does not have, does not let us have, or should not be used; `RemoteError` when it cannot be
     reached, `DiskFull` when the small files do not fit.
     """
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     with _named_errors(source, revision):
         folder = _snapshot(source, revision, SMALL_FILES, silent=True)
-        try:
-            _snapshot(source, revision, ALL_FILES, local_files_only=True)
-            remote = {}
-        except LocalEntryNotFoundError:
-            remote = _remote_weights(source, revision, folder)
-    _refuse_cached_remains(source, revision, folder, remote)
+        missing = _missing_weights(source, revision, folder)
+        remote = _remote_weights(source, revision, missing) if missing else {}
     return open_model(folder, remote)
 
 
@@ -45,7 +39,7 @@ def fetch_model(source: str, revision: str) -> Path:
     """Folder of a Hub model at a commit, from the Hub's own cache where it is there already. Raises as `open_hub_model` does."""
     with _named_errors(source, revision):
         folder = _snapshot(source, revision, ALL_FILES)
-    _refuse_cached_remains(source, revision, folder, {})
+    _missing_weights(source, revision, folder)
     return folder
 
 
@@ -57,30 +51,39 @@ def find_commit(source: str, revision: str | None) -> str:
         return str(HfApi().model_info(source, revision=revision).sha)
 
 
-def _snapshot(source: str, revision: str, patterns: tuple[str, ...], *, silent: bool = False, local_files_only: bool | None = None) -> Path:
+def _snapshot(source: str, revision: str, patterns: tuple[str, ...], *, silent: bool = False) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     if silent:
         disable_progress_bars()
     try:
-        offline = constants.is_offline_mode() if local_files_only is None else local_files_only
+        offline = constants.is_offline_mode()
         return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns), local_files_only=offline))
     finally:
         if silent:
             enable_progress_bars()
 
 
-def _remote_weights(source: str, revision: str, folder: Path) -> dict[str, RemoteWeights]:
-    """Name -> weight file that only the Hub has. What it stores in git itself, which is small, is fetched into `folder` instead."""
+def _missing_weights(source: str, revision: str, folder: Path) -> list[str]:
+    """Weight files that the cache does not have. Raises `RemoteError` where there are any and none may be fetched."""
+    from huggingface_hub import constants
+
+    missing = [name for name in weight_names(folder) if not (folder / name).is_file()]
+    if missing and constants.is_offline_mode():
+        raise _offline(f"{source}@{revision[:12]}")
+    return missing
+
+
+def _remote_weights(source: str, revision: str, names: list[str]) -> dict[str, RemoteWeights]:
+    """Name -> weight file that only the Hub has. What it keeps in git itself, which is small, is fetched into the cache instead."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
     api = HfApi()
     listed = {file.path: file for file in api.list_repo_tree(source, revision=revision) if isinstance(file, RepoFile)}
-    names = weight_names(folder)
     if not any(name in listed for name in names):
-        refuse_pickles(f"{source}@{revision[:12]}", list(listed))
+        refuse_pickles(f"{source}@{revision[:12]}", sorted(listed))
     stored = {name: listed[name].lfs for name in names if name in listed}
     if in_git := [name for name, lfs in stored.items() if lfs is None]:
         _snapshot(source, revision, tuple(in_git), silent=True)
@@ -109,15 +112,6 @@ def _read_header(api: Any, source: str, revision: str, name: str, size: int) -> 
     if end + 8 >= size:
         raise ModelError(f"is truncated: its header speaks of {end:,} bytes of data, it has {size:,}", where=where)
     return tensors
-
-
-def _refuse_cached_remains(source: str, revision: str, folder: Path, remote: dict[str, RemoteWeights]) -> None:
-    """Without network, a cache that an older client filled in part looks complete: it keeps no listing to tell."""
-    from huggingface_hub import constants
-
-    missing = [name for name in weight_names(folder) if name not in remote and not (folder / name).is_file()]
-    if missing and constants.is_offline_mode():
-        raise _offline(f"{source}@{revision[:12]}")
 
 
 def token_source() -> str:
