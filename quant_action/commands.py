@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,22 @@ from quant_action.workers.environment import HOST, Environment, interpreter, loc
 
 def _settings(options: argparse.Namespace) -> Settings:
     return Settings(spec=options.spec, device=getattr(options, "device", "auto"), cache=options.cache)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from quant_action.asking import ask
+    from quant_action.init import SPEC, write_project
+
+    answers = ask(options)
+    outcomes = write_project(answers)
+    for outcome in outcomes:
+        print(f"{outcome.state:<9} {_shown(outcome.path)}{'  (example rows, to be replaced)' if outcome.stub else ''}")
+    if answers.model.files is None:
+        print(f"{answers.model.source} could not be looked at: the Hub is out of reach, so the group size is a guess")
+    command = f"quant-action check {shlex.quote(str(_shown(answers.folder / SPEC)))}".removesuffix(f" {SPEC}")
+    stubs = [str(_shown(outcome.path)) for outcome in outcomes if outcome.stub]
+    print(f"next: {'put your own rows into ' + ', '.join(stubs) + ', then ' if stubs else ''}{command}")
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -152,6 +169,7 @@ def _shown(path: Path) -> Path:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "init": _init,
     "run": _run,
     "check": _check,
     "plan": _plan,

@@ -7,18 +7,18 @@ safetensors headers, which it gives by range requests. Only work fetches the wei
 from __future__ import annotations
 
 import errno
+import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from quant_action.errors import DiskFull, ModelError, RemoteError
-from quant_action.manifest import FileEntry
+from quant_action.errors import DiskFull, IntegrityError, ModelError, RemoteError
+from quant_action.manifest import FileEntry, sha256_of
 from quant_action.model_files import COMPANIONS, INDEX, ModelFiles, RemoteWeights, Tensor, open_model, refuse_pickles, weight_names
 
 SMALL_FILES = ("config.json", INDEX, *COMPANIONS)
-ALL_FILES = ("model*.safetensors", *SMALL_FILES)
 COMMIT_FORM = "the 40-digit commit that the model's page on the Hub shows under Files"
 
 
@@ -29,17 +29,29 @@ def open_hub_model(source: str, revision: str) -> ModelFiles:
     reached, `DiskFull` when the small files do not fit.
     """
     with _named_errors(source, revision):
-        folder = _snapshot(source, revision, SMALL_FILES, silent=True)
+        folder = _snapshot(source, revision, silent=True)
         missing = _missing_weights(source, revision, folder)
         remote = _remote_weights(source, revision, missing) if missing else {}
     return open_model(folder, remote)
 
 
-def fetch_model(source: str, revision: str) -> Path:
-    """Folder of a Hub model at a commit, from the Hub's own cache where it is there already. Raises as `open_hub_model` does."""
+def fetch_weights(source: str, revision: str, remote: Mapping[str, RemoteWeights]) -> Path:
+    """Folder of a Hub model at a commit with these weight files, and the small ones, in it.
+
+    Raises as `open_hub_model` does, and `IntegrityError` for other bytes than the Hub lists: they are removed from its cache.
+    """
     with _named_errors(source, revision):
-        folder = _snapshot(source, revision, ALL_FILES)
-    _missing_weights(source, revision, folder)
+        folder = _snapshot(source, revision, remote)
+    for name, weights in remote.items():
+        path = folder / name
+        if sha256_of(path) != weights.entry.sha256:
+            path.resolve().unlink()  # the cache's blob, to which the name is a link
+            path.unlink(missing_ok=True)
+            raise IntegrityError(
+                "what was fetched is not what the Hub lists; it was removed from the cache",
+                where=f"{source}@{revision[:12]}/{name}",
+                remedy="Run again; if it happens again, check HF_ENDPOINT and what lies between this machine and the Hub.",
+            )
     return folder
 
 
@@ -51,15 +63,16 @@ def find_commit(source: str, revision: str | None) -> str:
         return str(HfApi().model_info(source, revision=revision).sha)
 
 
-def _snapshot(source: str, revision: str, patterns: tuple[str, ...], *, silent: bool = False) -> Path:
+def _snapshot(source: str, revision: str, weights: Iterable[str] = (), *, silent: bool = False) -> Path:
+    """Folder in the Hub's cache that has the small files and these weights, and perhaps others."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     if silent:
         disable_progress_bars()
     try:
-        offline = constants.is_offline_mode()
-        return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns), local_files_only=offline))
+        patterns = [*SMALL_FILES, *map(glob.escape, weights)]
+        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns, local_files_only=constants.is_offline_mode()))
     finally:
         if silent:
             enable_progress_bars()
@@ -86,7 +99,7 @@ def _remote_weights(source: str, revision: str, names: list[str]) -> dict[str, R
         refuse_pickles(f"{source}@{revision[:12]}", sorted(listed))
     stored = {name: listed[name].lfs for name in names if name in listed}
     if in_git := [name for name, lfs in stored.items() if lfs is None]:
-        _snapshot(source, revision, tuple(in_git), silent=True)
+        _snapshot(source, revision, in_git, silent=True)
     return {
         name: RemoteWeights(
             entry=FileEntry(path=name, size=lfs.size, sha256=lfs.sha256), tensors=_read_header(api, source, revision, name, lfs.size)
@@ -184,6 +197,12 @@ def _named_errors(source: str, revision: str) -> Iterator[None]:
             f"could not be fetched ({type(error).__name__})",
             where=where,
             remedy="Check the network and run again: what was fetched is kept.",
+        ) from error
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise RemoteError(
+            f"got an answer that is not the Hub's ({type(error).__name__})",
+            where=where,
+            remedy="Check HF_ENDPOINT, and whether a proxy or a login page answers in its place.",
         ) from error
 
 

@@ -58,6 +58,8 @@ class Hub:
         """That the Hub knows; any other is refused whatever is asked for."""
         self.altered: dict[str, bytes] = {}
         """sha256 -> other bytes that are sent in its place."""
+        self.garbled = False
+        """Answer everything with a web page, as a login portal does."""
         self.requests: list[Request] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -132,13 +134,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _answer(self) -> _Answer:
+        if self.hub.garbled:
+            return _Answer(200, {"Content-Type": "text/html"}, b"<html>Log in</html>")
         path = unquote(urlsplit(self.path).path)
         if match := re.fullmatch(r"/large/([0-9a-f]{64})", path):
             return self._ranged(match[1]) if self._token is None else _Answer(400)
         if self._token is not None and self._token not in self.hub.tokens:
             return _Answer(401, {"X-Error-Message": "Invalid credentials in Authorization header"})
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path):
-            return self._found(match[1], match[3]) or self._described(self.hub.repositories[match[1]], match[2])
+            return self._found(match[1], match[3]) or self._described(match[1], match[2])
         if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             return self._found(match[1], match[2]) or self._resolved(self.hub.repositories[match[1]], match[3])
         return _Answer(404)
@@ -152,12 +156,13 @@ class _Handler(BaseHTTPRequestHandler):
             return _refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return None
 
-    def _described(self, repository: Repository, what: str | None) -> _Answer:
+    def _described(self, name: str, what: str | None) -> _Answer:
+        repository = self.hub.repositories[name]
         entries = [repository.entry(path) for path in repository.files]
         if what == "tree":
             return _Answer(200, {"Content-Type": "application/json"}, json.dumps(entries).encode())
-        siblings = [{"rfilename": path} for path in repository.files]
-        return _Answer(200, {"Content-Type": "application/json"}, json.dumps({"sha": repository.commit, "siblings": siblings}).encode())
+        described = {"id": name, "sha": repository.commit, "siblings": [{"rfilename": path} for path in repository.files]}
+        return _Answer(200, {"Content-Type": "application/json"}, json.dumps(described).encode())
 
     def _resolved(self, repository: Repository, path: str) -> _Answer:
         commit = {"X-Repo-Commit": repository.commit}

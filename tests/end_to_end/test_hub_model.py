@@ -105,20 +105,20 @@ def test_a_plan_without_the_weights_is_the_plan_with_them(team: Team) -> None:
     assert len(team.hub.requests) == asked
 
 
-def test_shards_and_weights_that_lie_in_git(team: Team, tmp_path: Path) -> None:
+def test_shards_by_any_name_and_weights_that_lie_in_git(team: Team, tmp_path: Path) -> None:
     folder = model_copy(tmp_path / "sharded")
     tensors = _zeros_like(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     half = len(tensors) // 2
-    shards = {"model-00001-of-00002.safetensors": list(tensors)[:half], "model-00002-of-00002.safetensors": list(tensors)[half:]}
+    shards = {"part[00001-of-00002].safetensors": list(tensors)[:half], "part[00002-of-00002].safetensors": list(tensors)[half:]}
     for file, names in shards.items():
         save_file({name: tensors[name] for name in names}, folder / file)
     index = {"weight_map": {name: file for file, names in shards.items() for name in names}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
-    team.writes(team.hub.add(ID, folder, large=("00002-of-00002.safetensors",)))
+    team.writes(team.hub.add(ID, folder, large=("00002-of-00002].safetensors",)))
     assert team.plan()["model"]["digest"] == open_model(folder).manifest().digest
-    assert team.fetched_weights == ["model-00001-of-00002.safetensors"]
+    assert team.fetched_weights == ["part[00001-of-00002].safetensors"]
 
 
 def _zeros_like(path: Path) -> dict[str, np.ndarray[Any, Any]]:
@@ -176,6 +176,14 @@ def test_no_network_and_no_cache(team: Team) -> None:
     assert "Unset HF_HUB_OFFLINE" in ended.err
 
 
+def test_a_login_page_in_place_of_the_hub(team: Team) -> None:
+    team.hub.garbled = True
+    ended = team.calls("check")
+    assert ended.code == 5
+    assert f"{ID}@ffffffffffff: got an answer that is not the Hub's" in ended.err
+    assert "Traceback" not in ended.err
+
+
 def test_bytes_that_are_not_those_listed(team: Team) -> None:
     team.writes(team.hub.add(ID, EXAMPLE / "model"))
     digest = team.hub.repositories[ID].pointer("model.safetensors")["oid"]
@@ -183,7 +191,9 @@ def test_bytes_that_are_not_those_listed(team: Team) -> None:
     team.hub.altered[digest] = content[:-1] + bytes([content[-1] ^ 1])
     ended = team.calls("quantize", "--candidate", "rtn-w4")
     assert ended.code == 6
-    assert "what was fetched is not what the Hub lists: model.safetensors differs" in ended.err
+    assert "/model.safetensors: what was fetched is not what the Hub lists" in ended.err
+    assert team.fetched_weights == []
+    assert not [path for path in team.folder.glob("hf/hub/*/blobs/*") if path.stat().st_size == len(content)]
 
 
 @pytest.mark.parametrize(
