@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from quant_action import __version__
 from quant_action.errors import Cancelled, InputError, QuantActionError, RunError
+from quant_action.guide import GOALS, HARDWARE
 
 EXIT_CODES = """exit codes:
   0  approved, or done            4  engine, environment or resources
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         if as_json:
             sub.add_argument("--json", action="store_true", help="print the record")
 
+    _add_init(commands)
     command("run", "quantize, evaluate, judge and report", timed=True, as_json=True)
     command("check", "say what would not work, before anything heavy starts")
     command("plan", "show what would be done, and what is cached", as_json=True)
@@ -76,6 +78,22 @@ def _duration(text: str) -> float:
     if not (match := re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([smh])", text)) or not float(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90m, 2h or 30s")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _add_init(commands: argparse._SubParsersAction[_Parser]) -> None:
+    summary = "write a first spec, stubs of its data, .gitignore and a workflow"
+    init = commands.add_parser(
+        "init",
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}. Nothing is overwritten; on a terminal, what is not given is asked.",
+    )
+    init.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="FOLDER", help="default: here")
+    init.add_argument("--model", metavar="ID|PATH", help="a model on the Hub (organisation/name), or a folder")
+    init.add_argument("--revision", metavar="COMMIT", help="of a Hub model; default: what its main branch stands at")
+    init.add_argument("--goal", metavar="|".join(GOALS), help="what matters most; easy is the least friction")
+    init.add_argument("--calibration", metavar="FILE|none", help="text to calibrate on; where there is no such file, a stub is written")
+    init.add_argument("--hardware", metavar="|".join(HARDWARE), help="what will quantize it; default: what this machine has")
+    init.add_argument("--name", help="of the quantized model; default: from the Hub id or the folder")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,22 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
+def _init(options: argparse.Namespace) -> int:
+    from quant_action.asking import ask
+    from quant_action.init import SPEC, write_project
+
+    answers = ask(options)
+    outcomes = write_project(answers)
+    for outcome in outcomes:
+        print(f"{outcome.state:<9} {_shown(outcome.path)}{'  (example rows, to be replaced)' if outcome.stub else ''}")
+    if answers.model.files is None:
+        print(f"{answers.model.source} could not be looked at: the Hub is out of reach, so the group size is a guess")
+    command = f"quant-action check {shlex.quote(str(_shown(answers.folder / SPEC)))}".removesuffix(f" {SPEC}")
+    stubs = [str(_shown(outcome.path)) for outcome in outcomes if outcome.stub]
+    print(f"next: {'put your own rows into ' + ', '.join(stubs) + ', then ' if stubs else ''}{command}")
+    return 0
+
+
 def _run(options: argparse.Namespace) -> int:
     from quant_action.formats.terminal import print_report
 
@@ -44,11 +61,15 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     session = pipeline.prepare(_settings(options))
     interpreter(HOST)
-    needed = sum(session.inputs.model.size for _ in session.plan.jobs)
+    model = session.inputs.model
+    to_fetch = sum(weights.entry.size for weights in model.remote.values())
+    needed = model.size * len(session.plan.jobs)
     free = shutil.disk_usage(session.loaded.folder).free
     out = Console(highlight=False)
     out.print(f"[green]✓[/] spec        {escape(str(options.spec))}: {len(session.plan.jobs)} candidates")
     out.print(f"[green]✓[/] model       {escape(session.plan.model.architecture)}, {format_bytes(session.plan.model.size)}")
+    if to_fetch:
+        out.print(f"[yellow]![/] weights     {format_bytes(to_fetch)} still on the Hub; the first run fetches them")
     out.print("[green]✓[/] data        every row read; nothing that is measured is calibrated on")
     out.print(f"[green]✓[/] device      {escape(session.plan.device)}")
     _print_broken_engines(out)
@@ -170,6 +191,7 @@ def _shown(path: Path) -> Path:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "init": _init,
     "run": _run,
     "check": _check,
     "plan": _plan,

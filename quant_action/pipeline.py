@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -13,7 +13,7 @@ from quant_action.evaluate import cached_evaluation, evaluate_baseline, evaluate
 from quant_action.formats import FORMATS
 from quant_action.gates import gate_limits
 from quant_action.hardware import device_class
-from quant_action.inputs import Inputs, open_inputs
+from quant_action.inputs import Inputs, fetch_weights, open_inputs
 from quant_action.judge import judge
 from quant_action.plan import make_plan
 from quant_action.quantize import cached_candidate, quantize
@@ -85,7 +85,7 @@ class Finished:
 
 
 def prepare(settings: Settings) -> Session:
-    """Read, check and plan. When this returns, nothing heavy was loaded and nothing was written."""
+    """Read, check and plan. When this returns, nothing heavy was loaded, and only the Hub's cache may have got a model's small files."""
     loaded = load_spec(settings.spec)
     inputs = open_inputs(loaded)
     plan = make_plan(loaded, inputs, device_class(settings.device))
@@ -182,9 +182,10 @@ def _store(loaded: LoadedSpec, settings: Settings) -> Store:
 
 
 def _start(settings: Settings) -> Session:
-    """A session that may do the work: its plan is written down."""
+    """A session that may do the work: all weights are here, and its plan is written down."""
     session = prepare(settings)
     interpreter(HOST)
+    session = replace(session, inputs=fetch_weights(session.loaded, session.inputs))
     session.plan.save(session.run.plan)
     return session
 
