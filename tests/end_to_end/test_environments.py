@@ -15,8 +15,9 @@ import pytest
 from quant_action.errors import EnvironmentMissing
 from quant_action.workers import environment
 from quant_action.workers.environment import Environment, interpreter
+from quant_action.workers.process import run_worker
 
-from .conftest import COMMAND, copy_example
+from .conftest import COMMAND, TOKEN, copy_example
 
 pytestmark = pytest.mark.end_to_end
 
@@ -146,6 +147,24 @@ def test_one_that_was_interrupted_is_made_again(locks: Path) -> None:
     (left / "bin/python").write_text("half")
     Environment("empty").install(lambda step: None)
     assert Environment("empty").python.resolve() == Path(sys.executable).resolve()
+
+
+def test_a_worker_of_another_package_is_found_there_and_nothing_else_of_the_host_s_is(
+    locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment with nothing in it: the worker's package (here `tests`) and ours come in by links."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    Environment("empty").install(lambda step: None)
+    found = run_worker(
+        environment="empty",
+        module="tests.end_to_end.misbehaving_worker",
+        request={"do": "dump everything"},
+        log=tmp_path / "log.txt",
+        on_progress=lambda *step: None,
+    ).value
+    assert sorted(found["importable"]) == ["quant_action", "tests"]
+    assert "HF_TOKEN" not in found["environment"]
+    assert TOKEN not in (tmp_path / "log.txt").read_text()
 
 
 def test_an_installed_environment_needs_no_network(tmp_path: Path) -> None:
