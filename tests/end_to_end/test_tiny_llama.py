@@ -152,7 +152,7 @@ def test_plan_marks_what_is_cached(finished: Finished) -> None:
 
 def test_another_cache_gives_the_same_bytes(finished: Finished, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    for id in ("gptq-w4", "awq-w4", "bnb-nf4", "bnb-int8"):
+    for id in ("gptq-w4", "bnb-int8"):  # the contract of the engines has the others
         ended = quant_action("quantize", "--candidate", id, "--cache", cache, cwd=finished.folder)
         assert ended.code == 0, ended.err
         first = Candidate.load(finished.run / f"candidates/{id}/candidate.json")
