@@ -13,6 +13,7 @@ demo: $(VENV)/.run
 
 test: check
 	$(VENV)/bin/quant-action environments --install modern
+	$(VENV)/bin/quant-action environments --install legacy
 	$(VENV)/bin/python -m pytest
 
 check: $(VENV)/.test

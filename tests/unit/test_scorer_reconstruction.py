@@ -55,10 +55,22 @@ def test_more_bits_are_held_to_the_error_of_four(base: Path) -> None:
 
 def test_scales_that_were_moved_to_one_side_only_name_the_layer(base: Path) -> None:
     model = llama(seed=0)
-    model.model.layers[1].input_layernorm.weight.data *= 3
-    model.model.layers[1].post_attention_layernorm.weight.data *= 3
+    model.model.layers[1].input_layernorm.weight.data *= 9
+    model.model.layers[1].post_attention_layernorm.weight.data *= 9
     with pytest.raises(EngineError, match=r"model\.layers\.1: its output is off by .* where plain rounding to 4 bits is off by"):
         errors_of(model, base)
+
+
+def test_the_same_moderate_fault_in_every_layer_is_refused(base: Path) -> None:
+    model = llama(seed=0)
+    for layer in model.model.layers:
+        for module in layer.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.data = rounded(module.weight.data, bits=2, group_size=-1)
+    errors = errors_of(model, base, bits=2)
+    assert all(error.ratio == pytest.approx(1, rel=1e-5) for error in errors)
+    with pytest.raises(EngineError, match="where plain rounding to 4 bits is off by"):
+        errors_of(model, base, bits=4)
 
 
 def test_a_layer_that_gives_no_numbers_is_refused(base: Path) -> None:
