@@ -8,8 +8,8 @@ on the very inputs that the candidate's layer gets, and their outputs are compar
 
 What is too much depends on bits and model, so the ruler is the error that plain rounding of the original's weights makes on the same
 input. GPTQ, AWQ and NF4 at 3 and 4 bits were at 0.7 to 1.3 times that error in the median layer of SmolLM2-135M and tiny-llama, and at 2.7
-times in the worst one; GPTQ at 2 bits with little calibration data was at 1.8 in the median. What AutoAWQ writes without a GPU was at 4.0 in
-the median and 80 in the worst on SmolLM2 (perplexity 4e5), and at 2.5 on tiny-llama, whose perplexity it raises by a mere 17%.
+times in the worst one; GPTQ at 2 bits with little calibration data was at 1.8 in the median. What AutoAWQ writes without a GPU was at 4.0
+in the median and 80 in the worst on SmolLM2 (perplexity 4e5), and at 2.5 on tiny-llama, whose perplexity it raises by a mere 17%.
 """
 
 from __future__ import annotations

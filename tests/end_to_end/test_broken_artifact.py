@@ -1,5 +1,6 @@
-"""AutoAWQ without a GPU runs to its end and writes a model that computes something else. The planner refuses it; were it not to, the checks do.
+"""AutoAWQ without a GPU runs to its end and writes a model that computes something else.
 
+The planner refuses it; were it not to, the checks would.
 It runs in the environment `legacy`, which `make test` installs.
 """
 
