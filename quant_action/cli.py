@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--json", action="store_true", help="print the record")
 
     command("run", "quantize, evaluate, judge and report", as_json=True)
-    command("check", "say what would not work, before anything heavy starts")
+    command("check", "say what would not work, before anything heavy starts", as_json=True)
     command("plan", "show what would be done, and what is cached", as_json=True)
     command("quantize", "make the candidates", candidate=True)
     command("evaluate", "measure the original and the candidates that were made", candidate=True)

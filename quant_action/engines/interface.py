@@ -18,7 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quant_action.records import Scheme
+from quant_action.costs import library
+from quant_action.records import Estimate, Scheme
+from quant_action.work import QuantizeWork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,5 +39,11 @@ class Engine:
     needs_calibration: Callable[[Scheme], bool]
     refuses: Callable[[Scheme, str], str | None]
     """`(scheme, device)` -> why it cannot do this, or None. `device` is `cpu` or `cuda`."""
+    refuses_shape: Callable[[Scheme, int, int], str | None] = lambda scheme, outputs, inputs: None
+    """`(scheme, outputs, inputs)` -> why it cannot quantize or store a linear of this shape, or None."""
     why: str
     """Half a sentence for the plan: why one would choose it."""
+    estimate: Callable[[QuantizeWork], Estimate] = library
+    """What a job takes. Ours stand in `costs.py`: were they here, a better constant would change the keys of results."""
+    builds_with: tuple[str, ...] = ()
+    """Programs (of `hardware.TOOLS`) with which it builds kernels at first use on a GPU; without them it is slower, or fails."""

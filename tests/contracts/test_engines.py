@@ -14,9 +14,11 @@ import pytest
 from quant_action.artifact import check_artifact
 from quant_action.engines import choose_engine, engines
 from quant_action.engines.interface import Engine
+from quant_action.hardware import cores
 from quant_action.model_files import companions, open_model
 from quant_action.records import BitsandbytesScheme, Scheme, WeightScheme
 from quant_action.report import describe
+from quant_action.work import QuantizeWork, Shape
 from quant_action.workers.environment import HOST, Environment
 from quant_action.workers.process import run_worker
 
@@ -135,6 +137,10 @@ def test_artifacts_pass_the_checks(engine: Engine, scheme: Scheme, tmp_path: Pat
     assert check_artifact(output, base=base, scheme=scheme, candidate="a") == layers
     assert sorted(result.value["quantized"]) == layers
     assert result.value["peak_gpu_memory"] is None
+    tokens = 8 * 64 if engine.needs_calibration(scheme) else 0
+    expected = engine.estimate(QuantizeWork(shape=Shape.of(base), scheme=scheme, tokens=tokens, gpu=None, cores=cores()))
+    assert expected.memory == pytest.approx(result.peak_memory, rel=0.25)
+    assert expected.disk == pytest.approx(sum(path.stat().st_size for path in output.glob("*.safetensors")), rel=0.15)
     assert result.value["versions"].keys() <= {*engine.requires, "python"}
     assert steps
     assert all(0 < done <= total for _, done, total in steps)

@@ -137,6 +137,29 @@ def test_second_run_does_nothing_again_and_says_so(finished: Finished, tmp_path:
     assert json.loads(again.out)["winner"] == Verdict.load(finished.run / "verdict.json").winner
 
 
+@pytest.mark.parametrize("id", ["baseline", *CANDIDATES])
+def test_memory_was_estimated_within_a_quarter(finished: Finished, id: str) -> None:
+    """Of engines by themselves: `tests/contracts/test_engines.py`."""
+    records: list[Candidate | Evaluation] = [Evaluation.load(finished.run / f"evaluations/{id}.json")]
+    if id != "baseline":
+        records.append(Candidate.load(finished.run / f"candidates/{id}/candidate.json"))
+    for record in records:
+        assert record.estimate is not None
+        assert record.estimate.memory == pytest.approx(record.peak_memory, rel=0.25)
+        assert record.estimate.gpu_memory is None
+
+
+def test_later_plans_learn_from_what_was_measured(finished: Finished) -> None:
+    planned = json.loads(quant_action("plan", "--json", cwd=finished.folder).out)["estimates"]
+    assert planned["total"]["seconds"] == 0
+    baseline = Evaluation.load(finished.run / "evaluations/baseline.json")
+    of_baseline = planned["jobs"]["baseline"]["evaluate"]
+    assert of_baseline["earlier_runs"] == 1
+    assert of_baseline["memory"] == pytest.approx(baseline.peak_memory, abs=1)
+    assert of_baseline["seconds"] == pytest.approx(baseline.seconds)
+    assert planned["jobs"]["gptq-w4"]["quantize"]["earlier_runs"] == 2  # the other one of its engine and method had three bits
+
+
 def test_plan_marks_what_is_cached(finished: Finished) -> None:
     planned = json.loads(quant_action("plan", "--json", cwd=finished.folder).out)
     assert planned["cached"] == dict.fromkeys(CANDIDATES, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quant_action import costs
 from quant_action.engines.interface import Engine
 
 ENGINE = Engine(
@@ -14,4 +15,5 @@ ENGINE = Engine(
     needs_calibration=lambda scheme: False,
     refuses=lambda scheme, device: None,
     why="the library of this method",
+    estimate=costs.bitsandbytes,
 )

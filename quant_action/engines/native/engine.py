@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quant_action import costs
 from quant_action.engines.interface import Engine
 from quant_action.records import Scheme, WeightScheme
 
@@ -28,6 +29,18 @@ def refuses(scheme: Scheme, device: str) -> str | None:
     return None
 
 
+def refuses_shape(scheme: Scheme, outputs: int, inputs: int) -> str | None:
+    """As the checkpoint formats that it writes say it, where torch is loaded: whole 32-bit words (`checkpoints/gptq.py`, `awq.py`)."""
+    if not isinstance(scheme, WeightScheme):
+        return None
+    if scheme.method == "awq" and scheme.bits == 4:
+        return f"{outputs} outputs do not fill whole 32-bit words (a multiple of 8 does)" if outputs % 8 else None
+    for name, features in (("outputs", outputs), ("inputs", inputs)):
+        if features % 32:
+            return f"{features} {name} do not fill whole 32-bit words (a multiple of 32 does)"
+    return None
+
+
 ENGINE = Engine(
     name="native",
     methods=("gptq", "awq", "rtn"),
@@ -43,5 +56,7 @@ ENGINE = Engine(
     ),
     needs_calibration=needs_calibration,
     refuses=refuses,
+    refuses_shape=refuses_shape,
     why="any device, any option, no other environment",
+    estimate=costs.native,
 )
