@@ -55,7 +55,13 @@ def gpu_findings(machine: Machine, device: str) -> list[Finding]:
     """Which GPU is used, and whether it is new enough."""
     if device_of(device) == "cpu":
         idle = f"; its GPU ({machine.gpu.name}) is left alone" if machine.gpu else ""
-        return [ok("device", f"{device}, {machine.cores} cores{idle}")]
+        found = [ok("device", f"{device}, {machine.cores} cores{idle}")]
+        if machine.driver_fault:
+            message = f"there is an NVIDIA driver, and it does not work ({machine.driver_fault}): the work runs on the CPU"
+            found.append(
+                warning("GPU", message, remedy="See what nvidia-smi says; after an update of the driver the machine must restart.")
+            )
+        return found
     gpu = machine.gpu
     if gpu is None:
         return []  # asked for and not there: `device_class` has said so
@@ -108,21 +114,21 @@ def torch_findings(machine: Machine, device: str, builds: Mapping[str, TorchBuil
 def _torch_finding(machine: Machine, device: str, environment: str, build: TorchBuild) -> Finding:
     subject = "torch" if environment == HOST else f"torch of {environment}"
     if device_of(device) == "cpu":
-        return ok(subject, f"{build.version}, on the CPU")
+        return ok(subject, f"torch {build.version}, on the CPU")
     if build.cuda is None:
         again = f"Where pip finds CUDA builds: quant-action environments --remove {environment}, then --install {environment}."
         ours = "Install a CUDA build of the same version (pip, without find-links to CPU builds), or use --device cpu."
-        message = f"{build.version} is built without CUDA and cannot use the GPU ({device})"
+        message = f"torch {build.version} is built without CUDA and cannot use the GPU ({device})"
         return machine_error(subject, message, remedy=ours if environment == HOST else again)
-    built = f"{build.version}, built for CUDA {_version(build.cuda)}" + ("" if build.installed else " once it is installed")
+    built = f"torch {build.version} {'is' if build.installed else 'will be'} built for CUDA {_version(build.cuda)}"
     least = LEAST_DRIVER.get(build.cuda[0])
     if least and machine.driver and _major(machine.driver) < least:
-        message = f"{built}, needs driver {least} or newer; this machine has {machine.driver}"
+        message = f"{built} and needs driver {least} or newer; this machine has {machine.driver}"
         remedy = f"Update the NVIDIA driver to {least} or newer, or install a torch that is built for an older CUDA."
         return machine_error(subject, message, remedy=remedy) if build.installed else warning(subject, message, remedy=remedy)
     oldest = LEAST_CAPABILITY.get(build.cuda[0])
     if oldest and machine.gpu and machine.gpu.capability < oldest:
-        message = f"{built}, has no kernels for {machine.gpu.name}: its compute capability is {_version(machine.gpu.capability)}"
+        message = f"{built} and has no kernels for {machine.gpu.name}: its compute capability is {_version(machine.gpu.capability)}"
         remedy = f"Use a GPU of capability {_version(oldest)} or newer, or a torch that is built for CUDA 12.6."
         return machine_error(subject, message, remedy=remedy) if build.installed else warning(subject, message, remedy=remedy)
     return ok(subject, built)
@@ -223,18 +229,25 @@ def memory_findings(machine: Machine, device: str, forecast: Forecast, *, mapped
 
 
 def _fits(subject: str, tasks: Sequence[tuple[str, int]], *, whole: int, free: int, spare: int, owner: str, remedy: str) -> list[Finding]:
+    """One finding for all that cannot fit, one for all that does not fit now, each naming what and how much; else a good one."""
+    never = [(name, need) for name, need in tasks if CERTAIN * need - spare > whole]
+    not_now = [(name, need) for name, need in tasks if need > free and (name, need) not in never]
     found = []
-    for name, need in tasks:
-        if CERTAIN * need - spare > whole:
-            message = f"{name} needs about {format_bytes(need)}; {owner} {format_bytes(whole)} in all"
-            found.append(machine_error(subject, message, remedy=remedy))
-        elif need > free:
-            message = f"{name} needs about {format_bytes(need)}; {owner} {format_bytes(whole)}, of which {format_bytes(free)} are free now"
-            found.append(warning(subject, message, remedy=remedy))
+    if never:
+        found.append(machine_error(subject, f"{_needed(never)}; {owner} {format_bytes(whole)}", remedy=remedy))
+    if not_now:
+        message = f"{_needed(not_now)}; {owner} {format_bytes(whole)}, of which {format_bytes(free)} are free now"
+        found.append(warning(subject, message, remedy=remedy))
     if not found and tasks:
         name, need = max(tasks, key=lambda task: task[1])
         found.append(ok(subject, f"{format_bytes(free)} free; the most is about {format_bytes(need)}, for {name}"))
     return found
+
+
+def _needed(tasks: Sequence[tuple[str, int]]) -> str:
+    """`scoring a needs about 2.0 GB, quantizing a 3.1 GB`, the largest first."""
+    (name, need), *others = sorted(tasks, key=lambda task: -task[1])
+    return ", ".join([f"{name} needs about {format_bytes(need)}", *(f"{name} {format_bytes(need)}" for name, need in others)])
 
 
 def disk_findings(forecast: Forecast, free: int, *, cache: str) -> list[Finding]:

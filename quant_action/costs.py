@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quant_action.records import Estimate, WeightScheme
+from quant_action.records import BitsandbytesScheme, Estimate, WeightScheme
 from quant_action.work import BATCH_TOKENS, QuantizeWork, ScoreWork, Shape, artifact_bytes
 
 MB, GB = 10**6, 10**9
@@ -42,8 +42,10 @@ LLM_COMPRESSOR = Process(seconds=8.0, memory=530 * MB)  # [M]
 LIBRARY = Process(seconds=10.0, memory=600 * MB)  # [A] for engines that say nothing of themselves
 SCORER = Process(seconds=5.5, memory=430 * MB)  # [M]
 SCORER_BITSANDBYTES = 60 * MB  # [M] more where the candidate's weights are bitsandbytes'
+SCORER_INT8 = 4  # [M] bytes for each weight that LLM.int8 holds beside it on a CPU
 
 CPU_RATE = 35e9  # [M] float32 operations per second and core, in matrix products
+CPU_SCORE_RATE = 60e9  # [M] the same in the scorer, whose products are larger
 COLUMN = {"native": 5e-5, "gptqmodel": 3e-4, "llm-compressor": 5e-5}  # [M] seconds of GPTQ's loop per input of a linear, CPU
 PER_WEIGHT = 6e-8  # [M] seconds and core to read, round, pack and write one weight, CPU
 CLIP = 1.7e-7  # [M] seconds and core of the clip search per weight, CPU
@@ -55,6 +57,7 @@ AWQ_POINTS = 21  # of `engines/native/awq.py`: ratios that are tried, and none
 SHARED_INPUTS = 4 / 7  # a Llama layer's seven linears have four different inputs: native keeps one Gram matrix for each of them
 SHARD = 2 * GB  # of `checkpoints/writer.py`
 CHUNK = 4096  # of `engines/native/streaming.py`: tokens in one forward pass
+VALUES = 20  # [M] bytes of kept values per token of text
 HEAD_CHUNK = (1024, 4096)  # of `scorer/head.py`: positions and vocabulary
 
 
@@ -184,8 +187,9 @@ def _library(work: QuantizeWork, process: Process, column: float, launches: int,
     Time: two forward passes (one collects, one goes on with quantized weights), one float32 Hessian for every linear, GPTQ's loop over the
     inputs of every linear.
 
-    Host memory: the mapped files and the loaded model in bfloat16, the quantized model while it is saved; on a CPU also the float32
-    Hessians of a layer, three copies of the largest, and the hidden states of all tokens before and after a layer.
+    Host memory: the mapped files, which are the model itself where they hold 16 bits and beside a bfloat16 copy where they hold 32; the
+    quantized model; on a CPU also the float32 Hessians of a layer, three copies of the largest, and the hidden states of all tokens
+    before and after a layer, in float32.
     """
     shape = work.shape
     artifact = artifact_bytes(shape, work.scheme)
@@ -193,7 +197,8 @@ def _library(work: QuantizeWork, process: Process, column: float, launches: int,
     hessians = 4 * sum(inputs**2 for _, inputs in shape.layer) + 12 * shape.widest**2
     on_device = hessians + 2 * shape.layer_parameters
     forward, hessian = 4.0 * shape.linear_parameters * work.tokens, 2.0 * work.tokens * _squares(shape)
-    memory = process.memory + shape.size + 2 * shape.parameters + artifact
+    copied = 2 * shape.parameters if shape.size > 3 * shape.parameters else 0
+    memory = process.memory + shape.size + copied + artifact
     if work.gpu is None:
         seconds = (forward + hessian) / (CPU_RATE * work.cores) + _columns(shape) * column
         return Estimate(seconds=process.seconds + seconds, memory=memory + 2 * hidden + on_device, gpu_memory=None, disk=artifact)
@@ -232,43 +237,46 @@ def score(work: ScoreWork) -> Estimate:
     Time: a forward pass, 2 operations per weight and token; logits of every scored position, of a candidate also the baseline's, summed
     up in float64; for every decoding step all weights once.
 
-    Memory on the device: all weights in the compute dtype (bitsandbytes' stay packed), the activations of a batch, some six chunks of
-    logits, and a candidate's comparison needs the baseline's head and twice the chunks. While weights are computed from packed ones, a
-    linear twice in float32. On a CPU the model's files are mapped beside them. Disk: the baseline leaves the final hidden state of every
-    position, and its head.
+    Memory on the device: `_held_weights` and `_held_by_a_batch`. On a CPU the model's files are mapped while it is loaded; on a GPU
+    they are what the host holds. Disk: the baseline leaves the final hidden state of every position, and its head.
     """
     shape, scheme = work.shape, work.scheme
-    candidate = scheme is not None
     stored = shape.size if scheme is None else artifact_bytes(shape, scheme)
-    packed_by_bitsandbytes = scheme is not None and not isinstance(scheme, WeightScheme)
     width = 4 if work.gpu is None else 2
-    weights = width * shape.parameters
-    if packed_by_bitsandbytes:
-        weights = stored + (width - 2) * (shape.parameters - shape.linear_parameters)
-    positions, tokens = HEAD_CHUNK
-    chunk = positions * min(tokens, shape.vocabulary) * 8
-    head = width * shape.embedding
-    scratch = 6 * chunk * (2 if candidate else 1) + (head if candidate and work.text_tokens else 0)
-    largest = max(outputs * inputs for outputs, inputs in shape.layer)
-    unpacking = 8 * largest if candidate else 0
-    batch = width * BATCH_TOKENS["cpu" if work.gpu is None else "cuda"] * (3 * shape.widest + 6 * shape.hidden)
-    working = max(scratch + batch, unpacking)
-    process = SCORER.memory + SCORER_BITSANDBYTES * packed_by_bitsandbytes
-    kept = width * work.text_tokens * shape.hidden + head if not candidate and work.text_tokens else 0
-    values = 20 * work.text_tokens
-    if work.gpu is None:
-        return Estimate(
-            seconds=SCORER.seconds + _score_seconds(work, weights),
-            memory=process + weights + max(stored, working),
-            gpu_memory=None,
-            disk=kept + values,
-        )
+    weights, working = _held_weights(work, stored, width), _held_by_a_batch(work, width)
+    process = SCORER.memory + (SCORER_BITSANDBYTES if isinstance(scheme, BitsandbytesScheme) else 0)
+    states = width * shape.hidden * (work.text_tokens + shape.vocabulary) if scheme is None and work.text_tokens else 0
     return Estimate(
         seconds=SCORER.seconds + _score_seconds(work, weights),
-        memory=process + SCORER.on_gpu + stored,
-        gpu_memory=weights + working,
-        disk=kept + values,
+        memory=process + (weights + max(stored, working) if work.gpu is None else SCORER.on_gpu + stored),
+        gpu_memory=None if work.gpu is None else weights + working,
+        disk=states + VALUES * work.text_tokens,
     )
+
+
+def _held_weights(work: ScoreWork, stored: int, width: int) -> int:
+    """All weights in the compute dtype; bitsandbytes' stay packed."""
+    shape = work.shape
+    if not isinstance(work.scheme, BitsandbytesScheme):
+        return width * shape.parameters
+    beside = SCORER_INT8 * shape.linear_parameters if work.gpu is None and work.scheme.bits == 8 else 0
+    return stored + (width - 2) * (shape.parameters - shape.linear_parameters) + beside
+
+
+def _held_by_a_batch(work: ScoreWork, width: int) -> int:
+    """Activations of a batch; keys and values of all layers where answers are written; six chunks of logits in float64, and for a
+    candidate's comparison as many of the baseline's, and its head. Computing a weight from packed ones takes a linear twice in float32.
+    """
+    shape, tokens = work.shape, BATCH_TOKENS["cpu" if work.gpu is None else "cuda"]
+    activations = width * tokens * (3 * shape.widest + 6 * shape.hidden)
+    cache = 2 * width * tokens * shape.layers * min(outputs for outputs, _ in shape.layer) if work.steps else 0
+    positions, vocabulary = HEAD_CHUNK
+    logits = 6 * 8 * positions * min(vocabulary, shape.vocabulary)
+    if work.scheme is None:
+        return activations + cache + logits
+    head = width * shape.embedding if work.text_tokens else 0
+    unpacking = 8 * max(outputs * inputs for outputs, inputs in shape.layer)
+    return max(activations + cache + 2 * logits + head, unpacking)
 
 
 def _score_seconds(work: ScoreWork, weights: int) -> float:
@@ -279,7 +287,7 @@ def _score_seconds(work: ScoreWork, weights: int) -> float:
     operations = 2.0 * (shape.linear_parameters * tokens + logits * shape.hidden)
     if work.gpu is None:
         decoding = work.steps * (shape.layers * STEP + weights / CPU_BANDWIDTH)
-        return operations / (CPU_RATE * work.cores) + logits * LOGIT / work.cores + decoding
+        return operations / (CPU_SCORE_RATE * work.cores) + logits * LOGIT / work.cores + decoding
     rate = rate_of(work.gpu)
     decoding = work.steps * (shape.layers * STEP / 4 + weights / GPU_BANDWIDTH)
     return operations / rate.half + 8 * 10 * logits / GPU_BANDWIDTH + decoding + weights / GPU_READING

@@ -56,6 +56,8 @@ class Machine:
     """Version of the NVIDIA driver, None without one."""
     driver_cuda: tuple[int, int] | None = None
     """The newest CUDA that the driver runs."""
+    driver_fault: str | None = None
+    """What NVML answers where there is a driver that does not work."""
     visible_devices: str | None = None
     """`CUDA_VISIBLE_DEVICES`, None where it is not set."""
     device_order: str | None = None
@@ -115,7 +117,8 @@ def device_class(wanted: Wanted, machine: Machine) -> str:
             f"CUDA_VISIBLE_DEVICES={machine.visible_devices!r} hides every GPU of this machine",
             remedy=f"Unset it, or set it to one of 0 to {len(machine.gpus) - 1}; or leave out --device.",
         )
-    raise RunError("no NVIDIA GPU (or no driver) on this machine", remedy="Leave out --device to work on the CPU, or use a GPU runner.")
+    said = f" (the driver says: {machine.driver_fault})" if machine.driver_fault else " (or no driver)"
+    raise RunError(f"no NVIDIA GPU{said} on this machine", remedy="Leave out --device to work on the CPU, or use a GPU runner.")
 
 
 def device_of(device_class: str) -> Device:
@@ -218,23 +221,24 @@ def _has(tool: str) -> bool:
 
 
 def _with_gpus(machine: Machine) -> Machine:
-    """With what NVML says; as it is without a GPU or its driver."""
+    """With what NVML says; as it is where there is no NVIDIA driver."""
     import pynvml
 
+    absent = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return machine
-    try:
-        newest = pynvml.nvmlSystemGetCudaDriverVersion_v2()
-        return replace(
-            machine,
-            gpus=tuple(_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())),
-            driver=_text(pynvml.nvmlSystemGetDriverVersion()),
-            driver_cuda=(newest // 1000, newest % 1000 // 10),
-        )
-    finally:
-        pynvml.nvmlShutdown()
+        try:
+            newest = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+            return replace(
+                machine,
+                gpus=tuple(_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())),
+                driver=_text(pynvml.nvmlSystemGetDriverVersion()),
+                driver_cuda=(newest // 1000, newest % 1000 // 10),
+            )
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        return machine if error.value in absent else replace(machine, driver_fault=str(error))
 
 
 def _gpu(nvml: Any, index: int) -> Gpu:

@@ -99,7 +99,11 @@ def _inputs(loaded: LoadedSpec, inputs: Inputs) -> list[Finding]:
 def _planned(settings: Settings, loaded: LoadedSpec, inputs: Inputs, device: str, machine: Machine, gpu: list[Finding]) -> list[Finding]:
     """About the candidates, each that can be made being planned whatever the others lack."""
     problems = candidate_problems(loaded, inputs, device)
-    found = [of_error(f"candidate {name}", error) for name, errors in problems.items() for error in errors]
+    found = [
+        finding.model_copy(update={"message": finding.message.removeprefix(f"candidate {name}: ")})
+        for name, errors in problems.items()
+        for finding in (of_error(f"candidate {name}", error) for error in errors)
+    ]
     good = [name for name in loaded.spec.candidates if name not in problems]
     try:
         plan = make_plan(loaded, inputs, device, candidates=good)

@@ -114,8 +114,9 @@ class ScoreWork:
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Of `scorer/model.py`, which needs torch: tokens of one forward pass of the scorer."""
 
-CHOICES = 4
-"""Endings of a choice item, where nothing says how many; each is read with the prompt before it."""
+CHOICE_READS = 2
+"""How often the text of a choice item is read: with a prompt and four endings of like length every sequence is two fifths of it, which
+makes 1.6, and padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +143,7 @@ def score_work(
         items = min(task.limit or data.rows, data.rows)
         length = data.bytes / data.rows / per_token
         if task.kind == "choice":
-            read += items * CHOICES * length
+            read += items * CHOICE_READS * length
         else:
             together = max(BATCH_TOKENS["cpu" if gpu is None else "cuda"] / (length + task.max_tokens), 1)
             read += items * length

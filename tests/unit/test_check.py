@@ -56,7 +56,7 @@ def test_an_a100_is_fine() -> None:
     (found,) = gpu_findings(machine(A100), A100.name)
     assert found == ok("GPU", "NVIDIA A100-SXM4-80GB, compute capability 8.0, driver 580.65.06, 85.9 GB of 85.9 GB free")
     (torch,) = torch_findings(machine(A100), A100.name, {"host": CUDA_13})
-    assert torch == ok("torch", "2.13.0+cu130, built for CUDA 13.0")
+    assert torch == ok("torch", "torch 2.13.0+cu130 is built for CUDA 13.0")
 
 
 @pytest.mark.parametrize("older", [V100, T4])
@@ -77,13 +77,19 @@ def test_a_v100_needs_a_torch_for_cuda_12() -> None:
 
 def test_without_a_gpu_the_cpu_is_said() -> None:
     assert gpu_findings(machine(), CPU) == [ok("device", "cpu x86_64, 8 cores")]
-    assert torch_findings(machine(), CPU, {"host": NO_CUDA}) == [ok("torch", "2.13.0+cpu, on the CPU")]
+    assert torch_findings(machine(), CPU, {"host": NO_CUDA}) == [ok("torch", "torch 2.13.0+cpu, on the CPU")]
     assert "its GPU (NVIDIA A100-SXM4-80GB) is left alone" in gpu_findings(machine(A100), CPU)[0].message
+
+
+def test_a_driver_that_does_not_work_is_told() -> None:
+    found = the_one(gpu_findings(machine(driver_fault="Driver/library version mismatch"), CPU), "warning")
+    assert "(Driver/library version mismatch): the work runs on the CPU" in found.message
+    assert "nvidia-smi" in str(found.remedy)
 
 
 def test_a_torch_without_cuda_cannot_use_the_gpu() -> None:
     found = the_one(torch_findings(machine(A100), A100.name, {"host": NO_CUDA}), "error")
-    assert found.message == "2.13.0+cpu is built without CUDA and cannot use the GPU (NVIDIA A100-SXM4-80GB)"
+    assert found.message == "torch 2.13.0+cpu is built without CUDA and cannot use the GPU (NVIDIA A100-SXM4-80GB)"
     assert "--device cpu" in str(found.remedy)
     modern = the_one(torch_findings(machine(A100), A100.name, {"modern": NO_CUDA}), "error")
     assert modern.subject == "torch of modern"
@@ -193,8 +199,13 @@ def test_memory_that_others_hold_is_a_warning_and_memory_that_is_not_there_an_er
     taken = the_one(memory_of(machine(free_memory=2 * GIB), forecast(memory=3 * GIB)), "warning")
     assert taken.message == "quantizing a needs about 3.2 GB; this machine has 68.7 GB, of which 2.1 GB are free now"
     lacking = the_one(memory_of(machine(), forecast(memory=100 * GIB)), "error")
-    assert lacking.message == "quantizing a needs about 107 GB; this machine has 68.7 GB in all"
+    assert lacking.message == "quantizing a needs about 107 GB; this machine has 68.7 GB"
     assert lacking.exit_code == 4
+
+
+def test_all_that_does_not_fit_is_named_the_largest_first() -> None:
+    found = the_one(memory_of(machine(memory_limit=GIB // 4), forecast(memory=4 * GIB)), "error")
+    assert found.message == ("quantizing a needs about 4.3 GB, scoring baseline 537 MB, scoring a 537 MB; this container's limit is 268 MB")
 
 
 def test_an_estimate_is_no_certainty_and_mapped_files_can_be_dropped() -> None:
@@ -205,7 +216,7 @@ def test_an_estimate_is_no_certainty_and_mapped_files_can_be_dropped() -> None:
 def test_the_limit_of_a_container_counts() -> None:
     small = machine(memory_limit=2 * GIB, limit_used=GIB)
     found = the_one(memory_of(small, forecast(memory=3 * GIB)), "error")
-    assert found.message == "quantizing a needs about 3.2 GB; this container's limit is 2.1 GB in all"
+    assert found.message == "quantizing a needs about 3.2 GB; this container's limit is 2.1 GB"
     assert "container" in str(found.remedy)
     assert levels(memory_of(small, forecast(memory=3 * GIB // 2))) == ["warning"]
     assert levels(memory_of(small, forecast(memory=GIB // 2))) == ["ok"]
@@ -217,7 +228,7 @@ def test_a_gpu_that_others_use_and_one_that_is_too_small() -> None:
     assert warned.subject == "GPU memory"
     assert "quantizing a needs about 4.9 GB; Tesla T4 has 16.1 GB, of which 2.1 GB are free now" in warned.message
     small = the_one(memory_of(machine(T4), forecast(gpu_memory=40 * GIB), device=T4.name), "error")
-    assert "Tesla T4 has 16.1 GB in all" in small.message
+    assert "Tesla T4 has 16.1 GB" in small.message
     assert levels(memory_of(machine(A100), forecast(gpu_memory=40 * GIB), device=A100.name)) == ["ok", "ok"]
     assert levels(memory_of(machine(gpu("NVIDIA GB10", (12, 1), 0)), forecast(gpu_memory=40 * GIB), device="NVIDIA GB10")) == ["ok"]
 

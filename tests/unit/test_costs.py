@@ -159,7 +159,7 @@ def test_what_there_is_to_score() -> None:
     shape = Shape(**{**vars(SEVEN_B), "vocabulary": 512})
     found = score_work(shape, None, protocol, text=DataSize(bytes=21_000, rows=9), tasks=sizes, gpu=None, cores=2)
     assert found.text_tokens == 10_000
-    assert found.task_tokens == 50 * 4 * 100 + 10 * 100
+    assert found.task_tokens == 50 * 2 * 100 + 10 * 100
     assert found.written_tokens == 10 * 32
     assert found.steps == 32  # all ten fit one batch
 

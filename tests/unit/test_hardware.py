@@ -44,7 +44,11 @@ def test_results_belong_to_the_first_gpu_that_is_seen() -> None:
 
 @pytest.mark.parametrize(
     ("here", "message"),
-    [(machine(), "no NVIDIA GPU"), (machine(A100, visible_devices="-1"), "CUDA_VISIBLE_DEVICES='-1' hides every GPU of this machine")],
+    [
+        (machine(), r"no NVIDIA GPU \(or no driver\) on this machine"),
+        (machine(driver_fault="Unknown Error"), r"no NVIDIA GPU \(the driver says: Unknown Error\) on this machine"),
+        (machine(A100, visible_devices="-1"), "CUDA_VISIBLE_DEVICES='-1' hides every GPU of this machine"),
+    ],
 )
 def test_a_gpu_that_is_wanted_and_not_seen(here: object, message: str) -> None:
     with pytest.raises(RunError, match=message) as caught:
