@@ -65,7 +65,8 @@ def gpu_findings(machine: Machine, device: str) -> list[Finding]:
     gpu = machine.gpu
     if gpu is None:
         return []  # asked for and not there: `device_class` has said so
-    found = [ok("GPU", f"{gpu.name}, compute capability {_version(gpu.capability)}, driver {machine.driver}{_memory_note(machine)}")]
+    driver = f"driver {machine.driver}" + (f" (CUDA {_version(machine.driver_cuda)})" if machine.driver_cuda else "")
+    found = [ok("GPU", f"{gpu.name}, compute capability {_version(gpu.capability)}, {driver}{_memory_note(machine)}")]
     if gpu.capability < RECOMMENDED_CAPABILITY:
         found.append(
             warning(

@@ -173,9 +173,12 @@ class Forecast:
 
     def to_json(self) -> dict[str, object]:
         def of(expected: Expected | None) -> dict[str, object] | None:
-            return None if expected is None else {**expected.estimate.model_dump(mode="json"), "earlier_runs": expected.runs}
+            return None if expected is None else {**figures(expected.estimate), "earlier_runs": expected.runs}
+
+        def figures(estimate: Estimate) -> dict[str, object]:
+            return estimate.model_dump(mode="json", exclude={"formulas"})
 
         return {
             "jobs": {job.id: {"quantize": of(job.quantize), "evaluate": of(job.score)} for job in self.jobs},
-            "total": self.total.model_dump(mode="json"),
+            "total": figures(self.total),
         }

@@ -54,7 +54,7 @@ def the_one(findings: Sequence[Finding], level: str) -> Finding:
 
 def test_an_a100_is_fine() -> None:
     (found,) = gpu_findings(machine(A100), A100.name)
-    assert found == ok("GPU", "NVIDIA A100-SXM4-80GB, compute capability 8.0, driver 580.65.06, 85.9 GB of 85.9 GB free")
+    assert found == ok("GPU", "NVIDIA A100-SXM4-80GB, compute capability 8.0, driver 580.65.06 (CUDA 13.0), 85.9 GB of 85.9 GB free")
     (torch,) = torch_findings(machine(A100), A100.name, {"host": CUDA_13})
     assert torch == ok("torch", "torch 2.13.0+cu130 is built for CUDA 13.0")
 
