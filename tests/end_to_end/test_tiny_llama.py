@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
+from quant_action.estimate import BOUND
 from quant_action.manifest import Manifest
 from quant_action.records import Candidate, Evaluation, Outcome, Plan, Verdict
 from quant_action.values import Values
@@ -157,10 +158,12 @@ def test_later_plans_learn_from_what_was_measured(finished: Finished) -> None:
     planned = json.loads(quant_action("plan", "--json", cwd=finished.folder).out)["estimates"]
     assert planned["total"]["seconds"] == 0
     baseline = Evaluation.load(finished.run / "evaluations/baseline.json")
+    assert baseline.estimate is not None
+    slower = baseline.seconds / baseline.estimate.seconds
     of_baseline = planned["jobs"]["baseline"]["evaluate"]
     assert of_baseline["earlier_runs"] == 1
     assert of_baseline["memory"] == pytest.approx(baseline.peak_memory, abs=1)
-    assert of_baseline["seconds"] == pytest.approx(baseline.seconds)
+    assert of_baseline["seconds"] == pytest.approx(baseline.estimate.seconds * min(max(slower, 1 / BOUND), BOUND))
     assert planned["jobs"]["gptq-w4"]["quantize"]["earlier_runs"] == 2  # the other one of its engine and method had three bits
 
 
