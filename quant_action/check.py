@@ -12,12 +12,14 @@ from statistics import NormalDist
 
 from quant_action.costs import CUDA_CONTEXT
 from quant_action.engines import engines
+from quant_action.errors import EngineError
 from quant_action.estimate import Forecast
 from quant_action.findings import Finding, machine_error, ok, warning
 from quant_action.formats.wording import format_bytes
 from quant_action.gates import gate_limits
 from quant_action.hardware import Machine, device_of
 from quant_action.metrics.intervals import bonett_price
+from quant_action.model_files import ModelFiles
 from quant_action.records import BitsandbytesScheme, GateLimit, Job
 from quant_action.spec import LoadedSpec
 from quant_action.workers.environment import HOST
@@ -173,6 +175,11 @@ def engine_findings(machine: Machine, device: str, jobs: Sequence[Job]) -> list[
     return found
 
 
+def broken_engine_findings(broken: Iterable[EngineError]) -> list[Finding]:
+    """Packages whose engine cannot be had. That stops only who asks for it, which is the candidate's finding."""
+    return [warning("engines", str(error.args[0]), where=error.where, remedy=error.remedy or "Uninstall it.") for error in broken]
+
+
 def environment_findings(jobs: Sequence[Job], missing: Iterable[str]) -> list[Finding]:
     """Environments that candidates need beside the host's."""
     absent = set(missing)
@@ -273,14 +280,25 @@ def environment_disk_findings(missing: Iterable[str], device: str, free: int, *,
     return [machine_error("disk", message, where=folder, remedy="Free space, or point QUANT_ACTION_ENVIRONMENTS at a larger disk.")]
 
 
+def weight_findings(model: ModelFiles, free: int, *, source: str, revision: str | None, cache: str) -> list[Finding]:
+    """Weights that are still on the Hub, and room for them where it keeps what was fetched."""
+    need = sum(weights.entry.size for weights in model.remote.values())
+    if not need:
+        return []
+    message = f"{format_bytes(need)} still on the Hub; the first run fetches them"
+    if need > free:
+        remedy = "Free space, or set HF_HOME to a folder on a larger disk."
+        return [machine_error("weights", f"{message}, and {format_bytes(free)} are free", where=cache, remedy=remedy)]
+    return [warning("weights", message, remedy=f"To have them before: hf download {source} --revision {revision}")]
+
+
 # The Hub, and whether what is measured can settle the gates ------------------------------------------------------------
 
 
-def token_finding(*, on_hub: bool, token: bool) -> list[Finding]:
-    """Whether there is a token, never what it is."""
-    if not on_hub:
-        return []
-    return [ok("token", "there is one for the Hub" if token else "none for the Hub: enough for a public model; a gated one needs HF_TOKEN")]
+def token_finding(used: str) -> Finding:
+    """Which token the Hub was asked with, never what it is: `used` as `remotes.hub.token_source` says it."""
+    gated = ", which is enough for a public model; a gated one needs HF_TOKEN" if used.startswith("without") else ""
+    return ok("token", f"the Hub is asked {used}{gated}")
 
 
 def evidence_findings(loaded: LoadedSpec, jobs: Sequence[Job], *, items: int, text_tokens: int) -> list[Finding]:

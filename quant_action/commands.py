@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from rich.table import Table
 
 from quant_action import pipeline, preflight
 from quant_action.console import ConsoleListener, make_console
+from quant_action.engines import engines, installed
+from quant_action.engines.table import HEADINGS, row
 from quant_action.estimate import Forecast
 from quant_action.findings import Findings
 from quant_action.formats.wording import format_bytes, format_seconds
@@ -23,7 +26,25 @@ from quant_action.workers.environment import Environment, locked_environments
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    return Settings(spec=options.spec, device=getattr(options, "device", "auto"), cache=options.cache)
+    return Settings(
+        spec=options.spec, device=getattr(options, "device", "auto"), cache=options.cache, timeout=getattr(options, "timeout", None)
+    )
+
+
+def _init(options: argparse.Namespace) -> int:
+    from quant_action.asking import ask
+    from quant_action.init import SPEC, write_project
+
+    answers = ask(options)
+    outcomes = write_project(answers)
+    for outcome in outcomes:
+        print(f"{outcome.state:<9} {_shown(outcome.path)}{'  (example rows, to be replaced)' if outcome.stub else ''}")
+    if answers.model.files is None:
+        print(f"{answers.model.source} could not be looked at: the Hub is out of reach, so the group size is a guess")
+    command = f"quant-action check {shlex.quote(str(_shown(answers.folder / SPEC)))}".removesuffix(f" {SPEC}")
+    stubs = [str(_shown(outcome.path)) for outcome in outcomes if outcome.stub]
+    print(f"next: {'put your own rows into ' + ', '.join(stubs) + ', then ' if stubs else ''}{command}")
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -172,6 +193,23 @@ def _environments(options: argparse.Namespace) -> int:
     return 0
 
 
+def _engines(options: argparse.Namespace) -> int:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for engine in engines().values():
+        table.add_row(*map(escape, row(engine)))
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(table)
+    _print_broken_engines(out)
+    return 0
+
+
+def _print_broken_engines(out: Console) -> None:
+    for error in installed().broken.values():
+        out.print(f"[yellow]![/] {escape(str(error))}\n  {escape(error.remedy or '')}")
+
+
 def _print_files(finished: Finished) -> None:
     """By the name that stays the same from run to run."""
     latest = finished.folder.with_name(f"{finished.report.name}.latest")
@@ -185,6 +223,7 @@ def _shown(path: Path) -> Path:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "init": _init,
     "run": _run,
     "check": _check,
     "plan": _plan,
@@ -192,5 +231,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": _evaluate,
     "judge": _judge,
     "report": _report,
+    "engines": _engines,
     "environments": _environments,
 }

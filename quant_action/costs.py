@@ -39,6 +39,7 @@ CALIBRATED = 25 * MB  # [M] more where text is tokenized and a model is run
 BITSANDBYTES = Process(seconds=5.5, memory=460 * MB)  # [M]
 GPTQMODEL = Process(seconds=13.0, memory=605 * MB)  # [M]
 LLM_COMPRESSOR = Process(seconds=8.0, memory=530 * MB)  # [M]
+LEGACY = Process(seconds=12.0, memory=600 * MB)  # [A] AutoGPTQ and AutoAWQ with transformers 4
 LIBRARY = Process(seconds=10.0, memory=600 * MB)  # [A] for engines that say nothing of themselves
 SCORER = Process(seconds=5.5, memory=430 * MB)  # [M]
 SCORER_BITSANDBYTES = 60 * MB  # [M] more where the candidate's weights are bitsandbytes'
@@ -49,11 +50,20 @@ CPU_SCORE_RATE = 60e9  # [M] the same in the scorer, whose products are larger
 COLUMN = {"native": 5e-5, "gptqmodel": 3e-4, "llm-compressor": 5e-5}  # [M] seconds of GPTQ's loop per input of a linear, CPU
 PER_WEIGHT = 6e-8  # [M] seconds and core to read, round, pack and write one weight, CPU
 CLIP = 1.7e-7  # [M] seconds and core of the clip search per weight, CPU
+COMPARED = 7e-8  # [M] seconds and core per weight of the original to read, run and round a layer beside the candidate's, CPU
 LOGIT = 2.4e-8  # [M] seconds and core for one logit in float64, CPU
 STEP = 4e-4  # [M] seconds per layer and decoding step beside reading the weights, CPU; on a GPU a quarter [A]
 CPU_BANDWIDTH = 8e9  # [A] bytes per second at which weights are read while decoding
 
 AWQ_POINTS = 21  # of `engines/native/awq.py`: ratios that are tried, and none
+AWQ_LIBRARY_POINTS = 21  # 20 ratios, and the weights as they were: AutoAWQ 0.2.9, GPTQModel 7.6, llm-compressor 0.14
+AWQ_PARENTS = 1.3  # of a layer's forward pass: for each point attention, its output, the MLP and its last linear are run
+AWQ_CLIP = 11 * 512 * 4  # bytes moved per weight: 10 clips, and none, of products with 512 tokens, written and read in 16 bits
+AWQ_CLIP_OUTPUTS = 256  # that are tried at once
+AWQ_LOSS = 2**28  # outputs compared at once, with 14 bytes for each: AutoAWQ's max_chunk_memory of 1 GiB
+PARALLEL_TOKENS = 16384  # of `engines/autoawq/worker.py`
+AUTOAWQ_COPYING = 10e9  # [A] bytes per second between GPU and host, where AutoAWQ keeps the outputs of each point
+AUTO_GPTQ_PASSES = 5  # over a Llama layer: one for each of its four inputs, one for what the next layer gets
 SHARED_INPUTS = 4 / 7  # a Llama layer's seven linears have four different inputs: native keeps one Gram matrix for each of them
 SHARD = 2 * GB  # of `checkpoints/writer.py`
 CHUNK = 4096  # of `engines/native/streaming.py`: tokens in one forward pass
@@ -167,38 +177,69 @@ def bitsandbytes(work: QuantizeWork) -> Estimate:
 
 
 def gptqmodel(work: QuantizeWork) -> Estimate:
-    """GPTQModel: see `_library`. On a GPU it keeps inputs and outputs of a layer there for all tokens."""
-    return _library(work, GPTQMODEL, COLUMN["gptqmodel"], LAUNCHES["gptqmodel"], tokens_on_gpu=True)
+    """GPTQModel: see `_gptq_library` and `_awq_library`. On a GPU it keeps inputs and outputs of a layer there for all tokens."""
+    if work.scheme.method == "awq":
+        return _awq_library(work, GPTQMODEL)
+    return _gptq_library(work, GPTQMODEL, COLUMN["gptqmodel"], LAUNCHES["gptqmodel"], tokens_on_gpu=True)
 
 
 def llm_compressor(work: QuantizeWork) -> Estimate:
-    """llm-compressor: see `_library`. It keeps the tokens in host memory."""
-    return _library(work, LLM_COMPRESSOR, COLUMN["llm-compressor"], LAUNCHES["llm-compressor"], tokens_on_gpu=False)
+    """llm-compressor: see `_gptq_library` and `_awq_library`. For GPTQ it keeps the tokens in host memory."""
+    if work.scheme.method == "awq":
+        return _awq_library(work, LLM_COMPRESSOR)
+    return _gptq_library(work, LLM_COMPRESSOR, COLUMN["llm-compressor"], LAUNCHES["llm-compressor"], tokens_on_gpu=False)
+
+
+def auto_gptq(work: QuantizeWork) -> Estimate:
+    """AutoGPTQ: see `_gptq_library`. One more pass for each input of a layer, and packing on one core of the host."""
+    found = _gptq_library(work, LEGACY, COLUMN["gptqmodel"], LAUNCHES["gptqmodel"], tokens_on_gpu=True, passes=AUTO_GPTQ_PASSES)
+    return found.model_copy(update={"seconds": found.seconds + work.shape.linear_parameters * PER_WEIGHT})
+
+
+def autoawq(work: QuantizeWork) -> Estimate:
+    """AutoAWQ: see `_awq_library`. The host has the inputs of every linear of a layer, those of the widest twice more while their mean is
+    taken, and the outputs of a point, which go there and back; the GPU has a chunk of tokens at work, and one of outputs compared.
+    """
+    shape, found = work.shape, _awq_library(work, LEGACY)
+    inputs, outputs = 2 * work.tokens * sum(columns for _, columns in shape.layer), 2 * 2 * work.tokens * shape.hidden
+    memory = found.memory + inputs + 2 * 2 * work.tokens * shape.widest + outputs
+    if work.gpu is None or found.gpu_memory is None:
+        return found.model_copy(update={"memory": memory})
+    copied = 2.0 * AWQ_LIBRARY_POINTS * 4 * shape.layers * 2 * work.tokens * shape.hidden
+    chunk = 2 * min(work.tokens, PARALLEL_TOKENS) * (3 * shape.widest + 6 * shape.hidden)
+    compared = 14 * min(AWQ_LOSS, work.tokens * shape.hidden)
+    return found.model_copy(
+        update={
+            "seconds": found.seconds + copied / AUTOAWQ_COPYING,
+            "memory": memory,
+            "gpu_memory": found.gpu_memory + chunk + compared,
+        }
+    )
 
 
 def library(work: QuantizeWork) -> Estimate:
     """An engine of another package that says nothing of itself, as if it were a typical library."""
-    return _library(work, LIBRARY, COLUMN["gptqmodel"], LAUNCHES["gptqmodel"], tokens_on_gpu=True)
+    if work.scheme.method == "awq":
+        return _awq_library(work, LIBRARY)
+    return _gptq_library(work, LIBRARY, COLUMN["gptqmodel"], LAUNCHES["gptqmodel"], tokens_on_gpu=True)
 
 
-def _library(work: QuantizeWork, process: Process, column: float, launches: int, *, tokens_on_gpu: bool) -> Estimate:
-    """Libraries that hold the whole model in host memory and bring a layer at a time to the device.
+def _gptq_library(work: QuantizeWork, process: Process, column: float, launches: int, *, tokens_on_gpu: bool, passes: int = 2) -> Estimate:
+    """Libraries that bring a layer at a time to the device; see `_library_memory` for the host.
 
-    Time: two forward passes (one collects, one goes on with quantized weights), one float32 Hessian for every linear, GPTQ's loop over the
+    Time: forward passes (one collects, one goes on with quantized weights), one float32 Hessian for every linear, GPTQ's loop over the
     inputs of every linear.
 
-    Host memory: the mapped files, which are the model itself where they hold 16 bits and beside a bfloat16 copy where they hold 32; the
-    quantized model; on a CPU also the float32 Hessians of a layer, three copies of the largest, and the hidden states of all tokens
-    before and after a layer, in float32.
+    Memory on the device: the float32 Hessians of a layer, three copies of the largest, its weights; and the hidden states of all tokens
+    before and after a layer, in 16 bits, on a CPU in 32.
     """
     shape = work.shape
     artifact = artifact_bytes(shape, work.scheme)
     hidden = 2 * 2 * work.tokens * shape.hidden
     hessians = 4 * sum(inputs**2 for _, inputs in shape.layer) + 12 * shape.widest**2
     on_device = hessians + 2 * shape.layer_parameters
-    forward, hessian = 4.0 * shape.linear_parameters * work.tokens, 2.0 * work.tokens * _squares(shape)
-    copied = 2 * shape.parameters if shape.size > 3 * shape.parameters else 0
-    memory = process.memory + shape.size + copied + artifact
+    forward, hessian = 2.0 * passes * shape.linear_parameters * work.tokens, 2.0 * work.tokens * _squares(shape)
+    memory = _library_memory(work, process)
     if work.gpu is None:
         seconds = (forward + hessian) / (CPU_RATE * work.cores) + _columns(shape) * column
         return Estimate(seconds=process.seconds + seconds, memory=memory + 2 * hidden + on_device, gpu_memory=None, disk=artifact)
@@ -211,6 +252,39 @@ def _library(work: QuantizeWork, process: Process, column: float, launches: int,
         gpu_memory=on_device + (hidden if tokens_on_gpu else 0),
         disk=artifact,
     )
+
+
+def _awq_library(work: QuantizeWork, process: Process) -> Estimate:
+    """AWQ as AutoAWQ searches, and others after it: for each point the modules that a scale acts on are run again on all tokens. None of
+    it was measured; all of it is arithmetic on the libraries' code [A].
+
+    Memory on the device: a layer's weights twice, the inputs of its widest linear and four times the hidden states of all tokens; in the
+    clip search the products of 512 tokens with `AWQ_CLIP_OUTPUTS` outputs, twice.
+    """
+    shape, scheme = work.shape, work.scheme
+    assert isinstance(scheme, WeightScheme)
+    artifact = artifact_bytes(shape, scheme)
+    points = AWQ_LIBRARY_POINTS * AWQ_PARENTS
+    search = 2.0 * (points + 2) * shape.linear_parameters * work.tokens
+    tokens = 2 * work.tokens * (shape.widest + 4 * shape.hidden)
+    clipping = 2 * 2 * 512 * AWQ_CLIP_OUTPUTS * shape.widest if scheme.clip else 0
+    on_device = 4 * shape.layer_parameters + max(tokens, clipping)
+    memory = _library_memory(work, process)
+    if work.gpu is None:
+        seconds = search / (CPU_RATE * work.cores) + (shape.linear_parameters * CLIP / work.cores if scheme.clip else 0)
+        return Estimate(seconds=process.seconds + seconds, memory=memory + 2 * on_device, gpu_memory=None, disk=artifact)
+    seconds = search / rate_of(work.gpu).half + (shape.linear_parameters * AWQ_CLIP / GPU_BANDWIDTH if scheme.clip else 0)
+    seconds += shape.size / GPU_READING + artifact / GPU_SAVING
+    return Estimate(seconds=process.seconds + seconds, memory=memory + process.on_gpu, gpu_memory=on_device, disk=artifact)
+
+
+def _library_memory(work: QuantizeWork, process: Process) -> int:
+    """Of a host on which the whole model lies: the mapped files, which are the model itself where they hold 16 bits and beside a bfloat16
+    copy where they hold 32, and the quantized model.
+    """
+    shape = work.shape
+    copied = 2 * shape.parameters if shape.size > 3 * shape.parameters else 0
+    return process.memory + shape.size + copied + artifact_bytes(shape, work.scheme)
 
 
 def _squares(shape: Shape) -> float:
@@ -235,10 +309,12 @@ def score(work: ScoreWork) -> Estimate:
     """One model through text and tasks (`scorer/worker.py`).
 
     Time: a forward pass, 2 operations per weight and token; logits of every scored position, of a candidate also the baseline's, summed
-    up in float64; for every decoding step all weights once.
+    up in float64; for every decoding step all weights once; and for a candidate the original's layers, read and rounded
+    (`scorer/reconstruction.py`).
 
-    Memory on the device: `_held_weights` and `_held_by_a_batch`. On a CPU the model's files are mapped while it is loaded; on a GPU
-    they are what the host holds. Disk: the baseline leaves the final hidden state of every position, and its head.
+    Memory on the device: `_held_weights` and `_held_by_a_batch`. On a CPU the model's files are mapped while it is loaded, and the
+    original's while a candidate's layers are compared with its; on a GPU they are what the host holds. Disk: the baseline leaves the
+    final hidden state of every position, and its head.
     """
     shape, scheme = work.shape, work.scheme
     stored = shape.size if scheme is None else artifact_bytes(shape, scheme)
@@ -246,9 +322,11 @@ def score(work: ScoreWork) -> Estimate:
     weights, working = _held_weights(work, stored, width), _held_by_a_batch(work, width)
     process = SCORER.memory + (SCORER_BITSANDBYTES if isinstance(scheme, BitsandbytesScheme) else 0)
     states = width * shape.hidden * (work.text_tokens + shape.vocabulary) if scheme is None and work.text_tokens else 0
+    original = 0 if scheme is None else shape.size * shape.linear_parameters // shape.parameters
+    compared = 0 if scheme is None else original + 2 * width * shape.layer_parameters
     return Estimate(
         seconds=SCORER.seconds + _score_seconds(work, weights),
-        memory=process + (weights + max(stored, working) if work.gpu is None else SCORER.on_gpu + stored),
+        memory=process + (weights + max(stored, working, compared) if work.gpu is None else SCORER.on_gpu + max(stored, original)),
         gpu_memory=None if work.gpu is None else weights + working,
         disk=states + VALUES * work.text_tokens,
     )
@@ -287,7 +365,9 @@ def _score_seconds(work: ScoreWork, weights: int) -> float:
     operations = 2.0 * (shape.linear_parameters * tokens + logits * shape.hidden)
     if work.gpu is None:
         decoding = work.steps * (shape.layers * STEP + weights / CPU_BANDWIDTH)
-        return operations / (CPU_SCORE_RATE * work.cores) + logits * LOGIT / work.cores + decoding
+        compared = 0.0 if work.scheme is None else shape.linear_parameters * COMPARED / work.cores
+        return operations / (CPU_SCORE_RATE * work.cores) + logits * LOGIT / work.cores + decoding + compared
     rate = rate_of(work.gpu)
     decoding = work.steps * (shape.layers * STEP / 4 + weights / GPU_BANDWIDTH)
-    return operations / rate.half + 8 * 10 * logits / GPU_BANDWIDTH + decoding + weights / GPU_READING
+    read = weights + (0 if work.scheme is None else shape.size)
+    return operations / rate.half + 8 * 10 * logits / GPU_BANDWIDTH + decoding + read / GPU_READING

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ MAX_ROW = 16 * 1024 * 1024
 
 SHINGLE = 13
 """Words that must match in a row for it to count as the same text; shorter runs occur by chance."""
+
+
+STUB = "quant_action_stub"
+"""Key of the example rows that `quant-action init` writes: they show the form, and must never be measured on."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,22 @@ def check_generate_row(row: Row) -> None:
 
 
 CHECKS: dict[str, Callable[[Row], None]] = {"text": check_text_row, "choice": check_choice_row, "generate": check_generate_row}
+
+
+def refuse_stubs(rows: Iterable[Row]) -> None:
+    """Raise `DataError` naming every file that still has rows of `quant-action init`."""
+    files: dict[str, Row] = {}
+    for row in rows:
+        if STUB in row.value:
+            files.setdefault(row.file, row)
+    if files:
+        first, *others = files.values()
+        more = f" (and so do {', '.join(row.where for row in others)})" if others else ""
+        raise DataError(
+            f"still has an example row of `quant-action init`{more}",
+            where=first.where,
+            remedy=f"Replace every row that has the key {STUB} with your own data.",
+        )
 
 
 def check_rows(rows: list[Row], kind: str) -> None:

@@ -12,6 +12,7 @@ A gate's bad news is not an error: verdicts have the exit codes 0, 1 and 3 (see 
     │   ├── EnvironmentMissing           a package that the work needs is not installed
     │   ├── OutOfMemory                  GPU or host memory
     │   ├── DiskFull
+    │   ├── TimedOut                     a job took longer than --timeout
     │   └── WorkerCrashed                a child process ended without a result
     ├── RemoteError                   5  Hub, DVC or GitHub
     ├── IntegrityError                6  bytes that are not what a record says they are
@@ -71,6 +72,10 @@ class OutOfMemory(RunError):
 
 
 class DiskFull(RunError):
+    pass
+
+
+class TimedOut(RunError):
     pass
 
 

@@ -11,7 +11,7 @@ from quant_action.errors import IntegrityError
 from quant_action.estimate import expect_scoring
 from quant_action.hardware import device_of
 from quant_action.inputs import Inputs
-from quant_action.records import Candidate, Evaluation, Plan, digest_of
+from quant_action.records import Candidate, Evaluation, Plan, Scheme, WeightScheme, digest_of
 from quant_action.storage import complete_folder
 from quant_action.store import BASELINE, Store
 from quant_action.workers.process import OnProgress, run_worker
@@ -31,16 +31,24 @@ def cached_evaluation(store: Store, key: str) -> Evaluation | None:
         return None
 
 
-def evaluate_baseline(plan: Plan, inputs: Inputs, store: Store, on_progress: OnProgress) -> Evaluation:
+def evaluate_baseline(plan: Plan, inputs: Inputs, store: Store, on_progress: OnProgress, timeout: float | None = None) -> Evaluation:
     """Measure the unquantized model, or take it from the cache; keeps the hidden states that candidates are compared with."""
     measured = _Model(name=BASELINE, folder=inputs.model.folder, artifact=inputs.model_digest, size=inputs.model.size)
-    return _evaluate(plan, measured, plan.baseline_key, inputs, store, on_progress)
+    return _evaluate(plan, measured, plan.baseline_key, inputs, store, on_progress, timeout)
 
 
-def evaluate_candidate(plan: Plan, name: str, candidate: Candidate, inputs: Inputs, store: Store, on_progress: OnProgress) -> Evaluation:
+def evaluate_candidate(
+    plan: Plan, name: str, candidate: Candidate, inputs: Inputs, store: Store, on_progress: OnProgress, timeout: float | None = None
+) -> Evaluation:
     """Measure a candidate against the baseline, which must have been measured. Raises the errors of `workers.process.run_worker`."""
-    measured = _Model(name=name, folder=store.candidate(candidate.key) / "model", artifact=candidate.artifact, size=candidate.weights)
-    return _evaluate(plan, measured, evaluation_key(plan, candidate), inputs, store, on_progress)
+    measured = _Model(
+        name=name,
+        folder=store.candidate(candidate.key) / "model",
+        artifact=candidate.artifact,
+        size=candidate.weights,
+        scheme=candidate.scheme,
+    )
+    return _evaluate(plan, measured, evaluation_key(plan, candidate), inputs, store, on_progress, timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +57,21 @@ class _Model:
     folder: Path
     artifact: str
     size: int
+    scheme: Scheme | None = None
 
     @property
     def subject(self) -> Literal["baseline", "candidate"]:
         return "baseline" if self.name == BASELINE else "candidate"
 
 
-def _evaluate(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, on_progress: OnProgress) -> Evaluation:
+def _rounding(scheme: Scheme) -> dict[str, int]:
+    """What the scorer compares a candidate's layers with."""
+    return {"bits": scheme.bits, "group_size": scheme.group_size if isinstance(scheme, WeightScheme) else -1}
+
+
+def _evaluate(
+    plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, on_progress: OnProgress, timeout: float | None
+) -> Evaluation:
     folder = store.evaluation(key)
     run = store.run(plan.key)
     with store.locked(folder):
@@ -63,23 +79,26 @@ def _evaluate(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store,
         if evaluation is None:
             shutil.rmtree(folder, ignore_errors=True)
             with complete_folder(folder) as part:
-                evaluation = _measure(plan, model, key, inputs, store, part, on_progress)
+                evaluation = _measure(plan, model, key, inputs, store, part, on_progress, timeout)
     run.link_evaluation(model.name, folder)
     return evaluation
 
 
-def _measure(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, folder: Path, on_progress: OnProgress) -> Evaluation:
+def _measure(
+    plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, folder: Path, on_progress: OnProgress, timeout: float | None
+) -> Evaluation:
     log = store.run(plan.key).log(model.name, "evaluate")
     log.unlink(missing_ok=True)
     baseline = {"model": str(inputs.model.folder.resolve()), "states": str((store.evaluation(plan.baseline_key) / "states").resolve())}
     result = run_worker(
+        job=f"evaluating {model.name}",
         environment="host",
         module=WORKER,
         request={
             "verb": "evaluate",
             "subject": model.subject,
             "model": str(model.folder.resolve()),
-            "baseline": baseline if model.subject == "candidate" else None,
+            "baseline": baseline | _rounding(model.scheme) if model.scheme else None,
             "device": device_of(plan.device),
             "protocol": plan.protocol.model_dump(mode="json"),
             "data": {
@@ -90,6 +109,7 @@ def _measure(plan: Plan, model: _Model, key: str, inputs: Inputs, store: Store, 
         },
         log=log,
         on_progress=on_progress,
+        timeout=timeout,
     )
     evaluation = Evaluation(
         key=key,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from quant_action.data import Row, check_rows, read_rows, shared_text
+from quant_action.data import Row, check_rows, read_rows, refuse_stubs, shared_text
 from quant_action.errors import DataError, SpecError
 from quant_action.manifest import sha256_of
 from quant_action.model_files import ModelFiles, open_model
-from quant_action.remotes.hub import fetch_model
+from quant_action.remotes import hub
 from quant_action.spec import HUB_ID, DataTask, LoadedSpec
 
 
@@ -33,20 +34,26 @@ class Inputs:
 
 
 def open_inputs(loaded: LoadedSpec) -> Inputs:
-    """Read all data files, check every row, refuse calibration text that is also measured on, hash the model.
+    """Read all data files, check every row, refuse stubs and calibration text that is also measured on, hash the model.
 
-    Raises `DataError`, `ModelError`, `SpecError` or `RemoteError`.
+    The weights of a Hub model are not fetched: what the Hub says of them is enough to plan. Raises `DataError`, `ModelError`, `SpecError`
+    or `RemoteError`.
     """
     spec = loaded.spec
-    calibration = _read(loaded, spec.calibration.data, "text", "calibration", "data") if spec.calibration else None
-    text = _read(loaded, spec.evaluation.text.data, "text", "evaluation", "text", "data") if spec.evaluation.text else None
-    tasks = {
-        name: _read(loaded, task.data, task.kind, "evaluation", "tasks", name, "data")
-        for name, task in spec.evaluation.tasks.items()
-        if isinstance(task, DataTask)
-    }
+    calibration = _read(loaded, spec.calibration.data, "calibration", "data") if spec.calibration else None
+    text = _read(loaded, spec.evaluation.text.data, "evaluation", "text", "data") if spec.evaluation.text else None
+    asked = {name: task for name, task in spec.evaluation.tasks.items() if isinstance(task, DataTask)}
+    tasks = {name: _read(loaded, task.data, "evaluation", "tasks", name, "data") for name, task in asked.items()}
+    refuse_stubs(chain(calibration or [], text or [], *tasks.values()))
+    with _named_at(loaded, "calibration", "data"):
+        check_rows(calibration or [], "text")
+    with _named_at(loaded, "evaluation", "text", "data"):
+        check_rows(text or [], "text")
+    for name, rows in tasks.items():
+        with _named_at(loaded, "evaluation", "tasks", name, "data"):
+            check_rows(rows, asked[name].kind)
     _refuse_shared_text(calibration or [], [*(text or []), *chain.from_iterable(tasks.values())])
-    model = open_model(_model_folder(loaded))
+    model = _open_model(loaded)
     return Inputs(
         model=model,
         model_digest=model.manifest().digest,
@@ -56,14 +63,19 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
     )
 
 
-def _read(loaded: LoadedSpec, data: str, kind: str, *keys: str) -> list[Row]:
+def _read(loaded: LoadedSpec, data: str, *keys: str) -> list[Row]:
+    with _named_at(loaded, *keys):
+        return read_rows(loaded.resolve(data))
+
+
+@contextmanager
+def _named_at(loaded: LoadedSpec, *keys: str) -> Iterator[None]:
+    """Complaints about a data file also say where the spec names it."""
     try:
-        rows = read_rows(loaded.resolve(data))
-        check_rows(rows, kind)
+        yield
     except DataError as error:
         error.remedy = " ".join(filter(None, [error.remedy, f"(Named at {loaded.where(*keys)}.)"]))
         raise
-    return rows
 
 
 def _digested(rows: list[Row]) -> DataFile:
@@ -81,10 +93,10 @@ def _refuse_shared_text(calibration: list[Row], evaluated: list[Row]) -> None:
         )
 
 
-def _model_folder(loaded: LoadedSpec) -> Path:
+def _open_model(loaded: LoadedSpec) -> ModelFiles:
     model = loaded.spec.model
     if model.revision is not None:
-        return fetch_model(model.source, model.revision)
+        return hub.open_hub_model(model.source, model.revision)
     folder = loaded.resolve(model.source)
     if not folder.is_dir() and HUB_ID.fullmatch(model.source):
         raise SpecError(
@@ -92,4 +104,12 @@ def _model_folder(loaded: LoadedSpec) -> Path:
             where=loaded.where("model", "source"),
             remedy="Add model.revision, the 40-digit commit of the model on the Hub.",
         )
-    return folder
+    return open_model(folder)
+
+
+def fetch_weights(loaded: LoadedSpec, inputs: Inputs) -> Inputs:
+    """The same inputs with all weights here. Raises `ModelError`, `RemoteError`, or `IntegrityError` for other bytes than planned."""
+    source, revision = loaded.spec.model.source, loaded.spec.model.revision
+    if revision is None or not inputs.model.remote:
+        return inputs
+    return replace(inputs, model=open_model(hub.fetch_weights(source, revision, inputs.model.remote)))

@@ -1,19 +1,21 @@
 """A base model's folder as the host sees it: configuration and safetensors headers, no weights and no torch.
 
-Only what is safe is accepted: safetensors (never pickle), and no code that comes with the model.
+Only what is safe is accepted: safetensors (never pickle), and no code that comes with the model. Weight files may still be elsewhere
+(`RemoteWeights`): to plan, it is enough to know their headers, sizes and digests.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from quant_action.errors import ModelError
-from quant_action.manifest import Manifest
+from quant_action.manifest import FileEntry, Manifest
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -49,6 +51,14 @@ class Tensor:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RemoteWeights:
+    """A weight file that is not in the folder yet, as whoever has it describes it."""
+
+    entry: FileEntry
+    tensors: Mapping[str, Tensor]
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a model folder. Raises `ModelError`, also for a config that would load code from the folder."""
     if not (folder / "config.json").exists():
@@ -56,32 +66,46 @@ def read_config(folder: Path) -> dict[str, Any]:
     return _read_safe(folder / "config.json")
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path, remote: Mapping[str, RemoteWeights] | None = None) -> dict[str, Tensor]:
     """Name -> tensor, from the headers of the folder's safetensors files. Raises `ModelError` naming the file at fault.
 
     The files are those that the index names, else `model.safetensors`, as transformers has it; others beside them are not looked at.
+    Headers of the files in `remote` are taken from there.
     """
+    remote = remote or {}
+    placed = _weight_map(folder)
+    names = weight_names(folder)
+    _refuse_missing_weights(folder, [name for name in names if name not in remote and not (folder / name).is_file()], placed)
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        header = remote[name].tensors if name in remote else _read_header(folder / name)
+        twice = next((tensor for tensor in header if tensor in tensors), None)
+        if twice is not None:
+            where = str(folder / name)
+            raise ModelError(f"tensor {twice} also stands in {tensors[twice].file}", where=where, remedy="Fetch the model again.")
+        tensors |= header
+    for tensor, file in placed.items():
+        if tensor not in tensors or tensors[tensor].file != file:
+            raise ModelError(
+                f"says that {tensor} is in {file}; it is not there", where=str(folder / INDEX), remedy="Fetch the model again."
+            )
+    return tensors
+
+
+def _read_header(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
-    placed = _weight_map(folder)
-    tensors: dict[str, Tensor] = {}
-    for path in _weight_files(folder, placed):
-        try:
-            with safe_open(path, framework="np") as file:
-                found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
-                header = {
-                    name: Tensor(file=path.name, dtype=part.get_dtype(), shape=tuple(part.get_shape())) for name, part in found.items()
-                }
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"is truncated or damaged: {error}", where=str(path), remedy="Fetch the model again.") from error
-        twice = next((name for name in header if name in tensors), None)
-        if twice is not None:
-            raise ModelError(f"tensor {twice} also stands in {tensors[twice].file}", where=str(path), remedy="Fetch the model again.")
-        tensors |= header
-    for name, file in placed.items():
-        if name not in tensors or tensors[name].file != file:
-            raise ModelError(f"says that {name} is in {file}; it is not there", where=str(folder / INDEX), remedy="Fetch the model again.")
-    return tensors
+    try:
+        with safe_open(path, framework="np") as file:
+            found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
+            return {name: Tensor(file=path.name, dtype=part.get_dtype(), shape=tuple(part.get_shape())) for name, part in found.items()}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"is truncated or damaged: {error}", where=str(path), remedy="Fetch the model again.") from error
+
+
+def weight_names(folder: Path) -> list[str]:
+    """Files that should hold the weights, in order, whether they are in the folder or not. Raises `ModelError` for a broken index."""
+    return sorted(set(_weight_map(folder).values())) or [WEIGHTS]
 
 
 def _weight_map(folder: Path) -> dict[str, str]:
@@ -99,21 +123,24 @@ def _weight_map(folder: Path) -> dict[str, str]:
     return placed
 
 
-def _weight_files(folder: Path, placed: dict[str, str]) -> list[Path]:
-    files = [folder / file for file in sorted(set(placed.values()))] or [folder / WEIGHTS]
-    missing = next((path for path in files if not path.is_file()), None)
-    if missing is None:
-        return files
+def _refuse_missing_weights(folder: Path, missing: list[str], placed: dict[str, str]) -> None:
+    if not missing:
+        return
     if placed:
-        raise ModelError(f"names {missing.name}, which is missing", where=str(folder / INDEX), remedy="Fetch the model again.")
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+        raise ModelError(f"names {missing[0]}, which is missing", where=str(folder / INDEX), remedy="Fetch the model again.")
+    refuse_pickles(str(folder), [path.name for path in folder.iterdir()])
+    raise ModelError(f"has no weights ({WEIGHTS} or {INDEX})", where=str(folder), remedy="Point model.source at a complete model folder.")
+
+
+def refuse_pickles(where: str, files: Sequence[str]) -> None:
+    """Of a model without safetensors: raise `ModelError` when its weights are there, but pickled."""
+    pickles = sorted(name for name in files if name.endswith(PICKLES))
     if pickles:
         raise ModelError(
             f"has pickled weights only ({', '.join(pickles[:3])}), which can run code when they are loaded",
-            where=str(folder),
+            where=where,
             remedy="Convert them to safetensors on a machine that you can spare, and point model.source at the result.",
         )
-    raise ModelError(f"has no weights ({WEIGHTS} or {INDEX})", where=str(folder), remedy="Point model.source at a complete model folder.")
 
 
 @dataclass(frozen=True)
@@ -123,6 +150,8 @@ class ModelFiles:
     folder: Path
     config: dict[str, Any]
     tensors: dict[str, Tensor]
+    remote: Mapping[str, RemoteWeights] = field(default_factory=dict)
+    """Weight files that are not in the folder yet, by name."""
 
     @property
     def architecture(self) -> str:
@@ -139,7 +168,7 @@ class ModelFiles:
 
     @property
     def files(self) -> list[Path]:
-        """All that is read of the folder."""
+        """All that is read, or will be, of the folder."""
         described = [path for path in (self.folder / "config.json", self.folder / INDEX) if path.is_file()]
         return [*self.weight_files, *described, *companions(self.folder)]
 
@@ -150,15 +179,21 @@ class ModelFiles:
     @property
     def size(self) -> int:
         """Bytes of the weight files."""
-        return sum(path.stat().st_size for path in self.weight_files)
+        here = sum(path.stat().st_size for path in self.weight_files if path.name not in self.remote)
+        return here + sum(weights.entry.size for weights in self.remote.values())
 
     def manifest(self) -> Manifest:
         """Of the files that are read, so that a new README is not a new model."""
-        return Manifest.of(self.folder, self.files)
+        here = Manifest.of(self.folder, [path for path in self.files if path.name not in self.remote])
+        entries = [*here.files, *(weights.entry for weights in self.remote.values())]
+        return Manifest(files=tuple(sorted(entries, key=lambda entry: entry.path)))
 
 
-def open_model(folder: Path) -> ModelFiles:
-    """Check a base model's folder without reading a weight. Raises `ModelError`."""
+def open_model(folder: Path, remote: Mapping[str, RemoteWeights] | None = None) -> ModelFiles:
+    """Check a base model's folder, and what is known of weight files that are not in it yet, without reading a weight.
+
+    Raises `ModelError`.
+    """
     if not folder.is_dir():
         raise ModelError("no such folder", where=str(folder), remedy="Check model.source; a Hub id needs model.revision beside it.")
     config = read_config(folder)
@@ -166,7 +201,7 @@ def open_model(folder: Path) -> ModelFiles:
         _read_safe(folder / "tokenizer_config.json")
     if "quantization_config" in config:
         raise ModelError("is already quantized", where=str(folder / "config.json"), remedy="Point model.source at the original weights.")
-    model = ModelFiles(folder, config, read_tensors(folder))
+    model = ModelFiles(folder, config, read_tensors(folder, remote), remote or {})
     _refuse_links_out(model)
     if not model.linear_layers:
         raise ModelError("has no weight matrices inside numbered layers: not a decoder that can be quantized", where=str(folder))

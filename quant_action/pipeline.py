@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -14,7 +14,7 @@ from quant_action.evaluate import cached_evaluation, evaluate_baseline, evaluate
 from quant_action.formats import FORMATS
 from quant_action.gates import gate_limits
 from quant_action.hardware import device_class, read_machine
-from quant_action.inputs import Inputs, open_inputs
+from quant_action.inputs import Inputs, fetch_weights, open_inputs
 from quant_action.judge import judge
 from quant_action.plan import make_plan
 from quant_action.quantize import cached_candidate, quantize
@@ -47,6 +47,8 @@ class Settings:
     spec: Path
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cache: Path | None = None
+    timeout: float | None = None
+    """Seconds that one job (a candidate quantized, a model evaluated) may take; the installing of environments is not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class Session:
     inputs: Inputs
     plan: Plan
     store: Store
+    timeout: float | None
 
     @property
     def run(self) -> RunFolder:
@@ -84,11 +87,11 @@ class Finished:
 
 
 def prepare(settings: Settings) -> Session:
-    """Read, check and plan. When this returns, nothing heavy was loaded and nothing was written."""
+    """Read, check and plan. When this returns, nothing heavy was loaded, and only the Hub's cache may have got a model's small files."""
     loaded = load_spec(settings.spec)
     inputs = open_inputs(loaded)
     plan = make_plan(loaded, inputs, device_class(settings.device, read_machine()))
-    return Session(loaded=loaded, inputs=inputs, plan=plan, store=store_of(loaded, settings))
+    return Session(loaded=loaded, inputs=inputs, plan=plan, store=store_of(loaded, settings), timeout=settings.timeout)
 
 
 def run(settings: Settings, listener: Listener) -> Finished:
@@ -181,10 +184,11 @@ def store_of(loaded: LoadedSpec, settings: Settings) -> Store:
 
 
 def _start(settings: Settings) -> Session:
-    """A session that may do the work: its plan is written down."""
+    """A session that may do the work: all weights are here, and its plan is written down."""
     session = prepare(settings)
     interpreter(HOST)
     _refuse_unfit_torch(session.plan.device)
+    session = replace(session, inputs=fetch_weights(session.loaded, session.inputs))
     session.plan.save(session.run.plan)
     return session
 
@@ -229,20 +233,21 @@ def _made(session: Session, job: Job, settings: Settings) -> Candidate:
 
 def _evaluate_baseline(session: Session, listener: Listener) -> None:
     known = cached_evaluation(session.store, session.plan.baseline_key) is not None
-    evaluation = evaluate_baseline(session.plan, session.inputs, session.store, listener.step(BASELINE, "evaluate"))
+    evaluation = evaluate_baseline(session.plan, session.inputs, session.store, listener.step(BASELINE, "evaluate"), session.timeout)
     listener.done(BASELINE, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
 
 
 def _quantize(session: Session, job: Job, listener: Listener) -> Candidate:
     known = session.is_cached(job)
-    candidate = quantize(session.plan, job, session.inputs, session.store, listener.step(job.id, "quantize"))
+    candidate = quantize(session.plan, job, session.inputs, session.store, listener.step(job.id, "quantize"), session.timeout)
     listener.done(job.id, "quantize", "cached" if known else f"{candidate.seconds:.1f} s")
     return candidate
 
 
 def _evaluate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> None:
     known = cached_evaluation(session.store, evaluation_key(session.plan, candidate)) is not None
-    evaluation = evaluate_candidate(session.plan, job.id, candidate, session.inputs, session.store, listener.step(job.id, "evaluate"))
+    advance = listener.step(job.id, "evaluate")
+    evaluation = evaluate_candidate(session.plan, job.id, candidate, session.inputs, session.store, advance, session.timeout)
     listener.done(job.id, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
     session.run.failure(job.id).unlink(missing_ok=True)
 

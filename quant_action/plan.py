@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from math import gcd
 
-from quant_action.engines import choose_engine
+from quant_action.engines import DEFAULT, choose_engine, engines
 from quant_action.engines.interface import Engine
-from quant_action.errors import InputError, SpecError
+from quant_action.errors import EngineError, InputError, QuantActionError, SpecError
 from quant_action.hardware import device_of
 from quant_action.inputs import Inputs
 from quant_action.model_files import ModelFiles
@@ -56,7 +56,10 @@ SCORER_SOURCES = ("quant_action.scorer", "quant_action.checkpoints", "quant_acti
 
 
 def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidates: Sequence[str] | None = None) -> Plan:
-    """Of all candidates, or of some. Raises `SpecError` at the line that asks for what cannot be done."""
+    """Of all candidates, or of some.
+
+    Raises `SpecError` at the line that asks for what cannot be done, `EngineError` where a candidate asks for a broken engine.
+    """
     spec = loaded.spec
     _refuse_what_is_not_measured(loaded)
     protocol = _protocol(loaded, inputs)
@@ -85,7 +88,7 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
     )
 
 
-def candidate_problems(loaded: LoadedSpec, inputs: Inputs, device_class: str) -> dict[str, list[SpecError]]:
+def candidate_problems(loaded: LoadedSpec, inputs: Inputs, device_class: str) -> dict[str, list[QuantActionError]]:
     """Everything that cannot be done, by candidate, without an end at the first; candidates without a problem are left out."""
     calibration = _calibration(loaded, inputs)
     found = {name: _problems(loaded, name, inputs, calibration, device_class) for name in loaded.spec.candidates}
@@ -97,23 +100,22 @@ def resolve_scheme(candidate: CandidateSpec) -> Scheme:
 
     GPTQ's defaults are activation order with static groups, and clip search: on SmolLM2-135M the combination that raises perplexity
     least at the same bits, and it costs nothing at run time (benchmarks/README.md has the table). They are those of our own engine;
-    where another is asked for by name, what only ours has is off unless the candidate says otherwise.
+    where another is asked for by name, its own defaults hold (`Engine.defaults`).
     """
-    ours = candidate.engine in (None, "native")
     match candidate:
         case PresetCandidate():
-            return resolve_scheme(PRESETS[candidate.preset])
+            return resolve_scheme(PRESETS[candidate.preset].model_copy(update={"engine": candidate.engine}))
         case GptqCandidate():
-            act_order = ours if candidate.act_order is None else candidate.act_order
+            act_order = _on(candidate, "act_order")
             return WeightScheme(
                 method="gptq",
                 bits=candidate.bits,
                 group_size=candidate.group_size,
                 symmetric=candidate.symmetric,
-                clip=ours if candidate.clip is None else candidate.clip,
+                clip=_on(candidate, "clip"),
                 scales=candidate.scales,
                 act_order=act_order,
-                static_groups=act_order and ours if candidate.static_groups is None else candidate.static_groups,
+                static_groups=_on(candidate, "static_groups") if act_order else bool(candidate.static_groups),
                 damping=candidate.damping or 0.01,
             )
         case AwqCandidate():
@@ -122,7 +124,7 @@ def resolve_scheme(candidate: CandidateSpec) -> Scheme:
                 bits=candidate.bits,
                 group_size=candidate.group_size,
                 symmetric=candidate.symmetric,
-                clip=ours if candidate.clip is None else candidate.clip,
+                clip=_on(candidate, "clip"),
                 scales="awq",
             )
         case RtnCandidate():
@@ -136,6 +138,12 @@ def resolve_scheme(candidate: CandidateSpec) -> Scheme:
             )
         case BitsandbytesCandidate():
             return BitsandbytesScheme(method="bitsandbytes", type=candidate.type, double_quant=candidate.double_quant)
+
+
+def _on(candidate: GptqCandidate | AwqCandidate, option: str) -> bool:
+    said = getattr(candidate, option)
+    engine = engines().get(candidate.engine or DEFAULT)
+    return bool(engine and option in engine.defaults.get(candidate.method, ())) if said is None else bool(said)
 
 
 def _calibration(loaded: LoadedSpec, inputs: Inputs) -> CalibrationRef | None:
@@ -165,16 +173,20 @@ def _job(loaded: LoadedSpec, name: str, inputs: Inputs, calibration: Calibration
     )
 
 
-def _problems(loaded: LoadedSpec, name: str, inputs: Inputs, calibration: CalibrationRef | None, device_class: str) -> list[SpecError]:
+def _problems(
+    loaded: LoadedSpec, name: str, inputs: Inputs, calibration: CalibrationRef | None, device_class: str
+) -> list[QuantActionError]:
     """Why a candidate cannot be made: its groups, its engine, the shapes of the layers, what it lacks."""
     asked = loaded.spec.candidates[name]
     scheme = resolve_scheme(asked)
-    found = _misfits(scheme, inputs.model, where=loaded.where("candidates", name, "group_size"), candidate=name)
+    found: list[QuantActionError] = [*_misfits(scheme, inputs.model, where=loaded.where("candidates", name, "group_size"), candidate=name)]
     where = loaded.where("candidates", name)
     try:
         engine, _ = choose_engine(scheme, device_of(device_class), asked.engine)
     except InputError as error:
         return [*found, SpecError(f"candidate {name}: {error}", where=where, remedy=error.remedy)]
+    except EngineError as error:
+        return [*found, error]
     refused: dict[str, list[str]] = {}
     for layer, (outputs, columns) in inputs.model.linear_layers.items():
         if reason := engine.refuses_shape(scheme, outputs, columns):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from quant_action.check import (
+    broken_engine_findings,
     disk_findings,
     engine_findings,
     environment_disk_findings,
@@ -15,7 +13,9 @@ from quant_action.check import (
     memory_findings,
     token_finding,
     torch_findings,
+    weight_findings,
 )
+from quant_action.engines import installed
 from quant_action.errors import DataError, EnvironmentMissing, QuantActionError, RunError
 from quant_action.estimate import (
     Forecast,
@@ -32,11 +32,13 @@ from quant_action.findings import Finding, Findings, of_error, ok
 from quant_action.formats.wording import format_bytes
 from quant_action.hardware import Machine, device_class, free_disk, read_machine
 from quant_action.inputs import Inputs, open_inputs
+from quant_action.model_files import ModelFiles
 from quant_action.pipeline import Session, Settings, store_of
 from quant_action.plan import candidate_problems, make_plan
 from quant_action.quantize import cached_candidate
 from quant_action.records import Candidate, Evaluation, Job
-from quant_action.spec import LoadedSpec, load_spec
+from quant_action.remotes import hub
+from quant_action.spec import LoadedSpec, Model, load_spec
 from quant_action.store import BASELINE
 from quant_action.workers.environment import HOST, Environment, cache_folder, interpreter
 from quant_action.workers.torch_build import torch_build
@@ -92,8 +94,14 @@ def _inputs(loaded: LoadedSpec, inputs: Inputs) -> list[Finding]:
     return [
         ok("model", f"{model.architecture}, {format_bytes(model.size)}, {len(model.linear_layers)} weights to quantize"),
         ok("data", "every row read; nothing that is measured is calibrated on"),
-        *token_finding(on_hub=not loaded.spec.model.is_local, token=has_token()),
+        *([] if loaded.spec.model.is_local else _hub(loaded.spec.model, model)),
     ]
+
+
+def _hub(asked: Model, model: ModelFiles) -> list[Finding]:
+    cache = hub.cache_folder()
+    missing = weight_findings(model, free_disk(cache), source=asked.source, revision=asked.revision, cache=str(cache))
+    return [token_finding(hub.token_source()), *missing]
 
 
 def _planned(settings: Settings, loaded: LoadedSpec, inputs: Inputs, device: str, machine: Machine, gpu: list[Finding]) -> list[Finding]:
@@ -112,7 +120,7 @@ def _planned(settings: Settings, loaded: LoadedSpec, inputs: Inputs, device: str
     if good:
         found.append(ok("candidates", ", ".join(f"{job.id} ({job.engine})" for job in plan.jobs) + ": every layer fits"))
     store = store_of(loaded, settings)
-    expected = forecast(Session(loaded=loaded, inputs=inputs, plan=plan, store=store))
+    expected = forecast(Session(loaded=loaded, inputs=inputs, plan=plan, store=store, timeout=settings.timeout))
     environments = {job.environment for job in plan.jobs} - {HOST}
     missing = sorted(name for name in environments if not Environment(name).is_complete)
     items = sum(min(task.limit or inputs.tasks[task.id].rows, inputs.tasks[task.id].rows) for task in plan.protocol.tasks)
@@ -123,6 +131,7 @@ def _planned(settings: Settings, loaded: LoadedSpec, inputs: Inputs, device: str
         *_host(machine, device),
         *torch_findings(machine, device, {name: torch_build(name) for name in sorted(environments)}),
         *environment_findings(plan.jobs, missing),
+        *broken_engine_findings(installed().broken.values()),
         *engine_findings(machine, device, plan.jobs),
         *memory_findings(machine, device, expected, mapped=inputs.model.size),
         *disk_findings(expected, free_disk(store.cache), cache=str(store.cache)),
@@ -136,10 +145,3 @@ def _host(machine: Machine, device: str) -> list[Finding]:
     except EnvironmentMissing as error:
         return [of_error("torch", error)]
     return torch_findings(machine, device, {HOST: torch_build(HOST)})
-
-
-def has_token() -> bool:
-    """Whether the Hub's client would find one, in its variables or its file; it is not read."""
-    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
-    stored = Path(os.environ.get("HF_TOKEN_PATH") or home / "token").expanduser()
-    return any(os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")) or stored.is_file()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from quant_action.artifact import check_artifact
 from quant_action.engines import engines
-from quant_action.errors import IntegrityError
+from quant_action.engines.interface import Answer, Engine
+from quant_action.errors import EngineError, IntegrityError
 from quant_action.estimate import expect_quantizing
 from quant_action.hardware import device_of
 from quant_action.inputs import Inputs
@@ -32,9 +36,10 @@ def cached_candidate(store: Store, key: str) -> Candidate | None:
     return candidate if whole else None
 
 
-def quantize(plan: Plan, job: Job, inputs: Inputs, store: Store, on_progress: OnProgress) -> Candidate:
+def quantize(plan: Plan, job: Job, inputs: Inputs, store: Store, on_progress: OnProgress, timeout: float | None = None) -> Candidate:
     """Make a candidate, or take it from the cache. Its artifact lies in `<folder>/model`.
 
+    `timeout`, in seconds, is for the engine's process.
     Raises the errors of `workers.process.run_worker`, and `EngineError` when the artifact does not pass its checks.
     """
     folder = store.candidate(job.key)
@@ -44,23 +49,26 @@ def quantize(plan: Plan, job: Job, inputs: Inputs, store: Store, on_progress: On
         if candidate is None:
             shutil.rmtree(folder, ignore_errors=True)
             with complete_folder(folder) as part:
-                candidate = _make(plan, job, inputs, part, log, on_progress)
+                candidate = _make(plan, job, inputs, part, log, on_progress, timeout)
     store.run(plan.key).link_candidate(job.id, folder)
     return candidate
 
 
-def _make(plan: Plan, job: Job, inputs: Inputs, folder: Path, log: Path, on_progress: OnProgress) -> Candidate:
+def _make(plan: Plan, job: Job, inputs: Inputs, folder: Path, log: Path, on_progress: OnProgress, timeout: float | None) -> Candidate:
     artifact = folder / "model"
     artifact.mkdir()
     engine = engines()[job.engine]
     log.unlink(missing_ok=True)
     result = run_worker(
+        job=f"quantizing {job.id}",
         environment=engine.environment,
         module=engine.worker,
         request=_request(plan, job, inputs, artifact),
         log=log,
         on_progress=on_progress,
+        timeout=timeout,
     )
+    answer = _answer(engine, result.value, log)
     layers = check_artifact(artifact, base=inputs.model, scheme=job.scheme, candidate=job.id)
     manifest = Manifest.of(artifact)
     candidate = Candidate(
@@ -74,15 +82,24 @@ def _make(plan: Plan, job: Job, inputs: Inputs, folder: Path, log: Path, on_prog
         quantized_parameters=sum(rows * columns for rows, columns in (inputs.model.linear_layers[layer] for layer in layers)),
         seconds=result.seconds,
         peak_memory=result.peak_memory,
-        peak_gpu_memory=result.value["peak_gpu_memory"],
+        peak_gpu_memory=answer.peak_gpu_memory,
         estimate=expect_quantizing(plan, job, inputs),
         device=plan.device,
-        versions=result.value["versions"],
+        versions=answer.versions,
     )
     shutil.copyfile(log, folder / "log.txt")
     candidate.save(folder / "candidate.json")
     manifest.save(folder / "manifest.json")
     return candidate
+
+
+def _answer(engine: Engine, value: dict[str, Any], log: Path) -> Answer:
+    try:
+        return Answer.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise EngineError(f"engine {engine.name} answered what is no answer: {place}: {first['msg']}", where=str(log)) from error
 
 
 def _request(plan: Plan, job: Job, inputs: Inputs, output: Path) -> dict[str, object]:

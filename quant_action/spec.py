@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from quant_action.errors import SpecError
-from quant_action.spec_source import SpecSource, read_source
+from quant_action.spec_source import SpecSource, parse_source, read_source
 
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -45,7 +45,8 @@ def _inside_repository(value: str) -> str:
     return value
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
+NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")
+Name = Annotated[str, StringConstraints(pattern=NAME.pattern)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 DataPath = Annotated[str, StringConstraints(min_length=1, max_length=400), AfterValidator(_inside_repository)]
@@ -296,7 +297,15 @@ class LoadedSpec:
 
 def load_spec(path: Path) -> LoadedSpec:
     """Read and validate a spec. Raises `SpecError` with every fault that it has, each with line, column and remedy."""
-    source = read_source(path)
+    return _validated(read_source(path))
+
+
+def parse_spec(text: str, path: Path) -> LoadedSpec:
+    """Validate the text that a spec at `path` would have. Raises as `load_spec`."""
+    return _validated(parse_source(text, path))
+
+
+def _validated(source: SpecSource) -> LoadedSpec:
     try:
         spec = Spec.model_validate(source.value)
     except ValidationError as error:

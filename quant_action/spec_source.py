@@ -97,18 +97,21 @@ MESSAGES = {
 
 
 def read_source(path: Path) -> SpecSource:
-    """Parse a spec without building anything but plain values. Raises `SpecError` for what is not safe, single-document YAML."""
+    """Read and parse a spec. Raises `SpecError` for a file that cannot be read, and as `parse_source`."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise SpecError(f"is {size:,} bytes; a spec has at most {MAX_BYTES:,}", where=str(path))
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise SpecError(
-            "no such file", where=str(path), remedy="Name the spec, or write one: see examples/tiny-llama/quant.yml."
-        ) from error
+        raise SpecError("no such file", where=str(path), remedy="Name the spec, or have one written: quant-action init.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"cannot be read ({error})", where=str(path)) from error
+    return parse_source(text, path)
+
+
+def parse_source(text: str, path: Path) -> SpecSource:
+    """Parse a spec's text without building anything but plain values. Raises `SpecError` for what is not safe, single-document YAML."""
     loader = SpecLoader(text)
     try:
         node = loader.get_single_node()

@@ -3,7 +3,7 @@
 Its request, the output being an empty folder:
 
     {"verb": "evaluate", "subject": "baseline" | "candidate", "model": "/path", "device": "cpu" | "cuda", "output": "/path",
-     "baseline": {"model": "/path", "states": "/path"} | null, "protocol": {...},
+     "baseline": {"model": "/path", "states": "/path", "bits": 4, "group_size": 64} | null, "protocol": {...},
      "data": {"text": "/path" | null, "tasks": {"id": "/path"}}}
 
 It writes `windows.npz` and `items.jsonl` (see `values.py`), for a baseline `states/` too (see `states.py`), and answers
@@ -22,14 +22,16 @@ from typing import Any
 import torch
 
 from quant_action.checkpoints.load import load_tokenizer
+from quant_action.data import Row
 from quant_action.errors import EnvironmentMissing
 from quant_action.metrics import measure_all
 from quant_action.records import Protocol
 from quant_action.scorer.choice import score_choice
 from quant_action.scorer.generate import score_generate
 from quant_action.scorer.items import task_rows
-from quant_action.scorer.model import ScoredModel
+from quant_action.scorer.model import COMPUTE_DTYPE, ScoredModel
 from quant_action.scorer.prompt import Encoder
+from quant_action.scorer.reconstruction import check_layers
 from quant_action.scorer.text import score_text, text_windows
 from quant_action.values import Values
 from quant_action.workers.protocol import serve
@@ -58,16 +60,29 @@ def evaluate(request: dict[str, Any], progress: Callable[[str, int, int], None])
 
 def measure(request: dict[str, Any], progress: Callable[[str, int, int], None]) -> Values:
     """Score text and tasks. Everything is read before the model is: a bad file shall not cost the minutes of loading it."""
-    folder, data, baseline = Path(request["model"]), request["data"], request["baseline"]
+    folder, data, baseline, device = Path(request["model"]), request["data"], request["baseline"], request["device"]
     protocol = Protocol.model_validate(request["protocol"])
     tokenizer = load_tokenizer(folder)
     encoder = Encoder(load_tokenizer(Path(baseline["model"])), tokenizer) if baseline else Encoder(tokenizer)
     text = text_windows(Path(data["text"]), encoder, window=protocol.text.window) if protocol.text else None
     tasks = [(task, task_rows(task, Path(data["tasks"][task.id]))) for task in protocol.tasks]
-    model = ScoredModel.load(folder, device=request["device"], tokenizer=tokenizer)
+    model = ScoredModel.load(folder, device=device, tokenizer=tokenizer)
     windows = None
     if text is not None:
         model.fits(text.shape[1], what="a window", where="evaluation.text.window")
+    if baseline:
+        probe = text[:1] if text is not None else _first_prompt(encoder, tasks[0][1][0])
+        check_layers(
+            model.decoder,
+            Path(baseline["model"]),
+            probe.to(device),
+            bits=baseline["bits"],
+            group_size=baseline["group_size"],
+            dtype=COMPUTE_DTYPE[device],
+            device=device,
+            progress=progress,
+        )
+    if text is not None:
         windows = score_text(
             model,
             text,
@@ -77,6 +92,10 @@ def measure(request: dict[str, Any], progress: Callable[[str, int, int], None]) 
         )
     items = [item for task, rows in tasks for item in TASKS[task.kind](model, encoder, task, rows, progress=progress)]
     return Values(windows=windows, items=tuple(items))
+
+
+def _first_prompt(encoder: Encoder, row: Row) -> torch.Tensor:
+    return torch.tensor([encoder.encode(encoder.prompt(row), where=row.where)])
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -31,13 +31,22 @@ LOCKS = PACKAGE / "engines"
 COMPLETE = "complete.json"
 """Written last: without it an environment is not there."""
 
-SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
-"""Workers load models and data that may be hostile, and they need no network: nothing that looks like a secret reaches them."""
+INSTALLER = "QUANT_ACTION_INSTALLER"
+"""Variable that says what fills environments: `pip` (when it is not set) or `uv`."""
+
+SECRET = re.compile(
+    r"TOKEN|SECRET|PASSW(OR)?D|PASSPHRASE|CREDENTIAL|AUTH|COOKIE|CONNECTION_?STRING|KEYS?$|_PWD$|(^|_)(PAT|DSN)$", re.IGNORECASE
+)
+"""Names of variables. Workers load models and data that may be hostile, and need no network: no secret of the host reaches them."""
+
+SHORTEST_SECRET = 16
+"""Characters; a value as long as this is a secret under any name, not only under its own."""
 
 DEFAULTS = {"OMP_WAIT_POLICY": "passive"}
 """Threads that spin while they wait make torch ten times slower on a machine that others use too; sleeping costs little where none do."""
 
 URL_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
+"""Name and password in a URL, such as that of a package index."""
 
 
 def cache_folder() -> Path:
@@ -66,8 +75,9 @@ class Environment:
 
     @cached_property
     def key(self) -> str:
-        """Digest of everything that decides what is installed."""
-        what = [self.lock.read_text(encoding="utf-8"), platform.python_version(), platform.machine()]
+        """Digest of everything that decides what is installed; comments do not."""
+        lines = [line.strip() for line in self.lock.read_text(encoding="utf-8").splitlines()]
+        what = [*(line for line in lines if line and not line.startswith("#")), platform.python_version(), platform.machine()]
         return hashlib.sha256("\n".join(what).encode()).hexdigest()
 
     @property
@@ -83,10 +93,11 @@ class Environment:
         return (self.folder / COMPLETE).is_file()
 
     def install(self, on_step: Callable[[str], None]) -> None:
-        """Make it, if it is not there; whoever comes second waits. pip reads the user's own index settings.
+        """Make it, if it is not there; whoever comes second waits. The installer reads the user's own index settings.
 
-        Raises `EnvironmentMissing` with the end of pip's log; what was made until then is kept as `<folder>.failed`.
+        Raises `EnvironmentMissing` with the end of the installer's log; what was made until then is kept as `<folder>.failed`.
         """
+        steps = self._steps()
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder.with_name(self.folder.name + ".lock")):
             if self.is_complete:
@@ -96,20 +107,40 @@ class Environment:
                 shutil.rmtree(left, ignore_errors=True)
             self.folder.mkdir()
             log = self.folder / "install.log"
-            pip = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-            steps = {
-                "make": [sys.executable, "-m", "venv", str(self.folder)],
-                "download and install": [*pip, "--requirement", str(self.lock)],
-            }
             with disk_errors(self.folder):
                 for step, command in steps.items():
                     on_step(step)
                     with log.open("a", encoding="utf-8") as file:
-                        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False)
+                        done = subprocess.run(
+                            command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
+                        )
                     if done.returncode:
                         self.folder.replace(failed)
                         raise self._failed(step, failed / log.name)
                 write_text(self.folder / COMPLETE, json.dumps({"lock": self.key, "python": platform.python_version()}) + "\n")
+
+    def _steps(self) -> dict[str, list[str]]:
+        """Name -> command. `-I`: neither the host's PYTHONPATH nor a file in the working folder is taken for something installed."""
+        make = [sys.executable, "-I", "-m", "venv", str(self.folder)]
+        match os.environ.get(INSTALLER) or "pip":
+            case "pip":
+                fill = [
+                    str(self.python),
+                    "-I",
+                    "-m",
+                    "pip",
+                    "install",
+                    "--disable-pip-version-check",
+                    "--no-input",
+                    "--progress-bar",
+                    "off",
+                ]
+            case "uv":
+                make.append("--without-pip")
+                fill = [_uv(), "pip", "install", "--no-progress", "--python", str(self.python)]
+            case other:
+                raise EnvironmentMissing(f"{INSTALLER} is {other!r}", remedy="Set it to pip or uv, or leave it out: pip.")
+        return {"make": make, "download and install": [*fill, "--requirement", str(self.lock)]}
 
     def _failed(self, step: str, log: Path) -> EnvironmentMissing:
         last = URL_LOGIN.sub("", "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:]))
@@ -126,6 +157,15 @@ class Environment:
             with FileLock(path.with_name(path.name.removesuffix(".failed") + ".lock")):
                 shutil.rmtree(path)
         return found
+
+
+def _uv() -> str:
+    """Beside our Python, or on the path."""
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which("uv", path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
+    if found is None:
+        raise EnvironmentMissing(f"{INSTALLER} is uv, and there is no uv on the path", remedy=f"pip install uv, or leave {INSTALLER} out.")
+    return found
 
 
 def locked_environments() -> list[str]:
@@ -148,22 +188,25 @@ def interpreter(environment: str) -> Path:
     return Path(sys.executable)
 
 
-def worker_variables(environment: str, control: Path) -> dict[str, str]:
+def worker_variables(environment: str, control: Path, module: str) -> dict[str, str]:
     """The host's variables without secrets, and what makes a worker offline, unbuffered and repeatable.
 
-    In another environment a worker finds this package, and nothing else of the host's, by a link in its `control` folder.
+    In another environment a worker finds this package and the one that `module` is in, and nothing else of the host's, by links in its
+    `control` folder.
     """
-    kept = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
+    kept = _without_secrets(os.environ)
     if environment != HOST:
         ours = control / "ours"
         ours.mkdir()
-        (ours / PACKAGE.name).symlink_to(PACKAGE)
+        for name in {PACKAGE.name, module.partition(".")[0]}:
+            (ours / _origin(name).name).symlink_to(_origin(name))
         kept |= {"PYTHONPATH": str(ours)}
     return (
         DEFAULTS
         | kept
         | {
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+            "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_OFFLINE": "1",
             "PYTHONHASHSEED": "0",
@@ -172,3 +215,25 @@ def worker_variables(environment: str, control: Path) -> dict[str, str]:
             "TRANSFORMERS_VERBOSITY": "error",
         }
     )
+
+
+def _without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those that neither are secrets by their name, nor hold one: the value of such a variable, or a login in a URL."""
+    secrets = {
+        value for name, value in variables.items() if SECRET.search(name) and len(value) >= SHORTEST_SECRET and not value.startswith("/")
+    }
+    return {
+        name: value
+        for name, value in variables.items()
+        if not SECRET.search(name) and not URL_LOGIN.search(value) and not any(secret in value for secret in secrets)
+    }
+
+
+def _origin(package: str) -> Path:
+    """Folder of a package, or file of a module. Raises `EnvironmentMissing` where there is none."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise EnvironmentMissing(
+            f"there is no Python package {package!r} here", remedy="The engine's package must be installed as a whole."
+        )
+    return Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)

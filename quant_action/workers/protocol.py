@@ -5,12 +5,12 @@ goes as JSON lines to the file descriptor in `QUANT_ACTION_PROGRESS_FD`, and std
 expected failure is data: `{"error": {"kind", "message", "where", "remedy"}}`; a worker that ends without a result file has crashed.
 Standard input is a lifeline: when it ends, the host is gone and the worker follows it, so that no orphan holds a GPU.
 
-This module needs the standard library and `errors.py` only, so that it runs in any engine's environment.
+This module needs the standard library, `errors.py` and `diagnosis.py` only, so that it runs in any engine's environment.
 """
 
 from __future__ import annotations
 
-import errno
+import faulthandler
 import json
 import os
 import resource
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quant_action.errors import DiskFull, OutOfMemory, QuantActionError
+from quant_action.workers.diagnosis import expected, short_of_memory
 
 PROGRESS_FD = "QUANT_ACTION_PROGRESS_FD"
 REQUEST, RESULT = "request.json", "result.json"
@@ -45,13 +45,14 @@ Handler = Callable[[dict[str, Any], Progress], dict[str, Any]]
 
 def serve(handler: Handler) -> None:
     """Entry point of a worker module: run `handler` on the request of the control folder in `sys.argv[1]` and write its result."""
+    faulthandler.enable(all_threads=False)  # a crash leaves where it happened in the log; the end of it is in the error
     control = Path(sys.argv[1])
     threading.Thread(target=_end_with_host, daemon=True).start()
     request = json.loads((control / REQUEST).read_text(encoding="utf-8"))
     try:
         result: dict[str, Any] = {"value": handler(request, Progress())}
     except Exception as error:
-        known = expected(error)
+        known = expected(error) or short_of_memory(error)
         if known is None:
             raise
         traceback.print_exc()  # into the log, for whoever wants to know more than the message
@@ -67,37 +68,6 @@ def serve(handler: Handler) -> None:
     temporary = control / (RESULT + ".part")
     temporary.write_text(json.dumps(result), encoding="utf-8")
     temporary.replace(control / RESULT)
-
-
-def expected(error: Exception) -> QuantActionError | None:
-    """The named error that `error` amounts to, or None for a crash.
-
-    Libraries are recognised by name and text: they are not imported here.
-    """
-    if isinstance(error, QuantActionError):
-        return error
-    text = f"{type(error).__name__}: {error}"
-    if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text:
-        return OutOfMemory(
-            f"the GPU's memory is full ({_first_line(text)})",
-            remedy="Use a larger GPU, fewer or shorter calibration samples, or close what else runs on it.",
-        )
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "Cannot allocate memory" in text:
-        return OutOfMemory(
-            f"the host's memory is full ({_first_line(text)})",
-            remedy="Use a machine with more memory, or fewer or shorter calibration samples.",
-        )
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if full or "No space left on device" in text or "File too large" in text:
-        return DiskFull(
-            f"no space left while saving ({_first_line(text)})",
-            remedy="Free space or point --cache at a larger disk, then run again: what was complete is kept.",
-        )
-    return None
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0][:200]
 
 
 def _end_with_host() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "examples/tiny-llama"
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLE = REPOSITORY / "examples/tiny-llama"
 COMMAND = [sys.executable, "-m", "quant_action"]
 
 

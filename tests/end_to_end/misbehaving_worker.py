@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,12 +20,40 @@ def behave(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
         case "answer":
             for number in range(3):
                 progress("count", number + 1, 3)
-            return {"environment": sorted(os.environ), "path": sys.path[:1], "cwd": str(Path.cwd())}
+            return {"path": sys.path[:1], "cwd": str(Path.cwd())}
+        case "dump everything":
+            print(os.environ)
+            print(json.dumps(dict(os.environ)), file=sys.stderr)
+            return {"environment": dict(os.environ)}
+        case "dump everything and crash":
+            raise ZeroDivisionError(str(os.environ))
         case "chatter":
             for _ in range(5000):
                 print("out" * 30)
                 print("err" * 30, file=sys.stderr)
+            print("o" * 1_000_000)  # nobody reads lines only
+            for number in range(20_000):
+                progress("count", number + 1, 20_000)
             return {}
+        case "nonsense":
+            pipe = progress._pipe
+            assert pipe is not None
+            for line in ("{", "[]", "null", '{"step": 1}', '{"step": "a", "done": "b", "total": []}', "x" * 100_000):
+                pipe.write(line + "\n")
+            progress("count", 1, 1)
+            return {}
+        case "answer badly":
+            (Path(sys.argv[1]) / "result.json").write_text(request["answer"])
+            print("the last words")
+            os._exit(0)
+        case "leave a daemon":
+            daemon = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+            return {"daemon": daemon.pid}
+        case "segmentation fault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "bad_alloc":
+            os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n")
+            os.abort()
         case "fail":
             raise EngineError("layer 3 is odd", where="model.layers.3", remedy="Make it even.")
         case "crash":

@@ -12,11 +12,27 @@ from typing import Any
 
 import pytest
 
-from quant_action.errors import Cancelled, DiskFull, EngineError, OutOfMemory, QuantActionError, WorkerCrashed
+from quant_action.errors import Cancelled, DiskFull, EngineError, OutOfMemory, QuantActionError, TimedOut, WorkerCrashed
 from quant_action.workers.process import WorkerResult, run_worker
 
 pytestmark = pytest.mark.end_to_end
 MODULE = "tests.end_to_end.misbehaving_worker"
+
+
+SECRETS = (
+    "HF_TOKEN",
+    "GITHUB_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "MY_API_KEY",
+    "SIGNING_KEY",
+    "GH_PAT",
+    "MYSQL_PWD",
+    "npm_config__auth",
+    "SENTRY_DSN",
+    "AZURE_STORAGE_CONNECTION_STRING",
+)
 
 
 def run(
@@ -57,13 +73,21 @@ def test_result_progress_and_memory(tmp_path: Path) -> None:
 
 
 def test_secrets_of_the_host_do_not_reach_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HF_TOKEN", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "MY_API_KEY"):
-        monkeypatch.setenv(name, "hunter2")
+    token = "hf_hunter2hunter2hunter2"
+    for name in SECRETS:
+        monkeypatch.setenv(name, token)
+    monkeypatch.setenv("A_COPY", f"Bearer {token}")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://user:hunter2@127.0.0.1/simple")
     monkeypatch.setenv("HARMLESS", "1")
-    names = run(tmp_path, "answer").value["environment"]
-    assert "HARMLESS" in names
-    assert not {"HF_TOKEN", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "MY_API_KEY"} & set(names)
-    assert "hunter2" not in (tmp_path / "log.txt").read_text()
+    found = run(tmp_path, "dump everything").value["environment"]
+    assert found["HARMLESS"] == "1"
+    assert {"PATH", "HOME"} <= found.keys()
+    assert not {*SECRETS, "A_COPY", "PIP_INDEX_URL"} & found.keys()
+    with pytest.raises(WorkerCrashed, match=r"ZeroDivisionError: environ\(") as caught:
+        run(tmp_path, "dump everything and crash")
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("HARMLESS") >= 3
+    assert "hunter2" not in log + str(caught.value) + str(caught.value.remedy)
 
 
 def test_the_working_folder_is_the_worker_s_own_and_no_file_of_the_host_s_becomes_a_module(
@@ -77,9 +101,44 @@ def test_the_working_folder_is_the_worker_s_own_and_no_file_of_the_host_s_become
 
 
 def test_flood_on_both_streams_blocks_nobody_and_is_logged(tmp_path: Path) -> None:
-    run(tmp_path, "chatter")
+    events: list[tuple[str, int, int]] = []
+    run(tmp_path, "chatter", events=events)
     log = (tmp_path / "log.txt").read_text()
     assert log.count("out" * 30) == log.count("err" * 30) == 5000
+    assert "o" * 1_000_000 in log
+    assert len(events) == 20_000
+
+
+def test_progress_that_is_nonsense_is_passed_over(tmp_path: Path) -> None:
+    events: list[tuple[str, int, int]] = []
+    run(tmp_path, "nonsense", events=events)
+    assert events == [("count", 1, 1)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "{",
+        "null",
+        "[" * 100_000,
+        '{"value": 3, "peak_memory": 1}',
+        '{"value": {}}',
+        '{"error": {}}',
+        '{"error": {"kind": "SystemExit", "message": "a", "where": null, "remedy": null}}',
+    ],
+    ids=lambda answer: answer[:20],
+)
+def test_an_answer_that_is_none_is_a_crash(tmp_path: Path, answer: str) -> None:
+    with pytest.raises(WorkerCrashed, match="exit status 0 and no result; the end of its log:\nthe last words"):
+        run(tmp_path, "answer badly", answer=answer)
+
+
+def test_what_leaves_the_group_keeps_nobody_waiting(tmp_path: Path) -> None:
+    started = time.monotonic()
+    daemon = run(tmp_path, "leave a daemon").value["daemon"]
+    assert time.monotonic() - started < 30
+    os.kill(daemon, signal.SIGKILL)
 
 
 def test_expected_failure_keeps_its_name_place_and_remedy(tmp_path: Path) -> None:
@@ -94,6 +153,8 @@ def test_expected_failure_keeps_its_name_place_and_remedy(tmp_path: Path) -> Non
         ("crash", WorkerCrashed, ["exit status 1", "the last words", "ZeroDivisionError"]),
         ("exit", WorkerCrashed, ["exit status 0 and no result"]),
         ("killed", OutOfMemory, ["the system killed", "memory"]),
+        ("segmentation fault", WorkerCrashed, ["signal SIGSEGV", "Fatal Python error", "in behave"]),
+        ("bad_alloc", OutOfMemory, ["the host's memory is full", "std::bad_alloc", "signal SIGABRT"]),
         ("allocate", OutOfMemory, ["the host's memory is full"]),
         ("allocate a tensor", OutOfMemory, ["the host's memory is full"]),
         ("fill the disk", DiskFull, ["no space left while saving"]),
@@ -103,13 +164,15 @@ def test_every_ending_has_a_name(tmp_path: Path, do: str, error: type[QuantActio
     with pytest.raises(error) as caught:
         run(tmp_path, do)
     assert caught.value.exit_code == 4
+    assert caught.value.remedy
     assert [word for word in words if word not in str(caught.value)] == []
 
 
 def test_timeout_kills_the_whole_group(tmp_path: Path) -> None:
     note = tmp_path / "pids"
-    with pytest.raises(WorkerCrashed, match="no result after 3 seconds"):
+    with pytest.raises(TimedOut, match="misbehaving_worker had no result after 3 seconds") as caught:
         run(tmp_path, "hang", note=str(note), timeout=3)
+    assert str(caught.value.remedy).startswith("Raise --timeout, or make the job smaller")
     pids = [int(pid) for pid in note.read_text().split()]
     wait_until(lambda: not any(is_alive(pid) for pid in pids))
 

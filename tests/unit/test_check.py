@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from quant_action.check import (
+    broken_engine_findings,
     disk_findings,
     engine_findings,
     environment_disk_findings,
@@ -19,12 +21,15 @@ from quant_action.check import (
     resolvable_margin,
     token_finding,
     torch_findings,
+    weight_findings,
 )
-from quant_action.errors import DataError
+from quant_action.errors import DataError, EngineError
 from quant_action.estimate import Expected, Forecast, JobForecast
 from quant_action.findings import Finding, Findings, machine_error, of_error, ok, warning
 from quant_action.hardware import Machine
+from quant_action.manifest import FileEntry
 from quant_action.metrics.intervals import bonett_price
+from quant_action.model_files import ModelFiles, RemoteWeights
 from quant_action.records import BitsandbytesScheme, Estimate, Job
 from quant_action.spec import load_spec
 from quant_action.workers.torch_build import TorchBuild
@@ -165,6 +170,13 @@ def test_llm_int8_needs_a_turing_gpu() -> None:
     assert engine_findings(machine(T4), T4.name, jobs) == []
 
 
+def test_a_broken_package_is_told_and_stops_nobody() -> None:
+    broken = EngineError("engine a of b 2.0 cannot be loaded", where="b:ENGINE", remedy="Mend b.")
+    assert broken_engine_findings([broken]) == [
+        warning("engines", "engine a of b 2.0 cannot be loaded", where="b:ENGINE", remedy="Mend b.")
+    ]
+
+
 def test_environments_are_installed_or_to_be_installed() -> None:
     jobs = [job(), job(environment="modern"), job(environment="legacy")]
     legacy, modern = environment_findings(jobs, ["legacy"])
@@ -248,9 +260,21 @@ def test_disk_for_results_and_for_environments() -> None:
 
 
 def test_of_a_token_only_its_presence_is_said() -> None:
-    assert token_finding(on_hub=False, token=True) == []
-    assert token_finding(on_hub=True, token=True) == [ok("token", "there is one for the Hub")]
-    assert "HF_TOKEN" in token_finding(on_hub=True, token=False)[0].message
+    assert token_finding("with the token in HF_TOKEN") == ok("token", "the Hub is asked with the token in HF_TOKEN")
+    assert token_finding("without a token").message.endswith("enough for a public model; a gated one needs HF_TOKEN")
+
+
+def test_weights_that_are_still_on_the_hub(tmp_path: Path) -> None:
+    here = ModelFiles(tmp_path, {}, {})
+    there = replace(here, remote={"model.safetensors": RemoteWeights(entry=FileEntry(path="m", size=10**9, sha256="0" * 64), tensors={})})
+    where = {"source": "acme/tiny", "revision": "f" * 40, "cache": "hub"}
+    assert weight_findings(here, 0, **where) == []
+    found = the_one(weight_findings(there, 2 * 10**9, **where), "warning")
+    assert found.message == "1.0 GB still on the Hub; the first run fetches them"
+    assert found.remedy == f"To have them before: hf download acme/tiny --revision {'f' * 40}"
+    full = the_one(weight_findings(there, 10**6, **where), "error")
+    assert full.message.endswith("the first run fetches them, and 1.0 MB are free")
+    assert (full.where, full.exit_code) == ("hub", 4)
 
 
 @pytest.mark.parametrize(("items", "margin"), [(200, 0.039), (500, 0.025), (1000, 0.018), (3092, 0.01)])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from quant_action.costs import library
-from quant_action.engines.interface import Engine
+from quant_action.engines.interface import EVERY_DEVICE, Engine
 from quant_action.estimate import BOUND, Expected, Forecast, JobForecast, corrected, learnt_quantizing, learnt_scoring, measured_here
 from quant_action.records import Candidate, Estimate, Evaluation
 from quant_action.store import Store
@@ -114,9 +114,11 @@ def test_the_total_counts_what_is_not_cached() -> None:
 def test_an_engine_that_says_nothing_of_itself_is_taken_for_a_library() -> None:
     engine = Engine(
         name="theirs",
-        methods=("gptq",),
+        methods={"gptq": EVERY_DEVICE},
         environment="host",
         worker="theirs.worker",
+        writes=("gptq",),
+        deterministic=(),
         requires=(),
         sources=(),
         needs_calibration=lambda scheme: True,

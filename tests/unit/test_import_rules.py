@@ -15,13 +15,15 @@ MODULES = {
 
 DATA, CHOICES, STAGES, PIPELINE, CLI = range(5)
 LAYERS = {
-    **dict.fromkeys(("errors", "storage", "records", "manifest", "values", "data", "spec_source", "spec", "model_files", "hardware"), DATA),
+    **dict.fromkeys(
+        ("errors", "storage", "records", "manifest", "values", "data", "spec_source", "spec", "model_files", "hardware", "guide"), DATA
+    ),
     **dict.fromkeys(("work", "costs", "findings"), DATA),
     **dict.fromkeys(("engines", "metrics", "formats", "remotes", "workers", "checkpoints", "scorer"), CHOICES),
     **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate"), CHOICES),
-    **dict.fromkeys(("plan", "quantize", "evaluate", "judge", "report", "check"), STAGES),
+    **dict.fromkeys(("init", "plan", "quantize", "evaluate", "judge", "report", "check"), STAGES),
     **dict.fromkeys(("pipeline", "preflight"), PIPELINE),
-    **dict.fromkeys(("cli", "commands", "console", "__main__"), CLI),
+    **dict.fromkeys(("cli", "commands", "asking", "console", "__main__"), CLI),
 }
 HEAVY = {"torch", "transformers", "accelerate", "bitsandbytes", "greenlet"}
 HEAVY_HOMES = ("quant_action.engines.", "quant_action.checkpoints", "quant_action.scorer")

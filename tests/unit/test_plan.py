@@ -129,6 +129,26 @@ def test_shapes_are_refused_before_the_work_as_the_formats_refuse_them(method: s
     assert engines()["native"].refuses_shape(scheme, outputs, inputs) == said
 
 
+@pytest.mark.parametrize(
+    ("engine", "method", "outputs", "inputs", "said"),
+    [
+        ("auto-gptq", "gptq", 64, 48, "48 inputs do not fill whole 32-bit words (a multiple of 32 does)"),
+        ("gptqmodel", "gptq", 40, 64, "40 outputs do not fill whole 32-bit words (a multiple of 32 does)"),
+        ("gptqmodel", "gptq", 32, 96, None),
+        ("gptqmodel", "awq", 96, 48, "96 outputs are no multiple of 64, which its clip search needs"),
+        ("autoawq", "awq", 192, 48, None),
+        ("autoawq", "awq", 100, 48, "100 outputs are no multiple of 64, which its clip search needs"),
+        ("autoawq", "awq plain", 96, 48, None),
+        ("autoawq", "awq plain", 100, 48, "100 outputs do not fill whole 32-bit words (a multiple of 8 does)"),
+        ("llm-compressor", "gptq", 40, 48, None),
+    ],
+)
+def test_shapes_that_libraries_cannot_pack(engine: str, method: str, outputs: int, inputs: int, said: str | None) -> None:
+    name, _, plain = method.partition(" ")
+    scheme = WeightScheme(method=name, bits=4, group_size=16, symmetric=False, clip=name == "awq" and not plain, scales=None)  # type: ignore[arg-type]
+    assert engines()[engine].refuses_shape(scheme, outputs, inputs) == said
+
+
 def test_a_shape_that_cannot_be_stored_names_its_layers(workspace: Path) -> None:
     shapes = {"self_attn.q_proj": (64, 64), "mlp.up_proj": (40, 64)}
     tensors = {f"model.layers.{n}.{name}.weight": np.ones(shape, np.float32) for n in range(2) for name, shape in shapes.items()}
@@ -154,7 +174,7 @@ def test_bits_that_the_engine_lacks(edit_spec: Edit) -> None:
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
-        ("exllama", "there is no engine 'exllama' | Installed are: native, bitsandbytes, gptqmodel, llm-compressor."),
+        ("exllama", "there is no engine 'exllama' | Installed are: native, bitsandbytes, gptqmodel, llm-compressor, auto-gptq, autoawq."),
         ("bitsandbytes", "it does bitsandbytes, not gptq"),
     ],
 )

@@ -11,7 +11,8 @@ import pytest
 
 from quant_action import pipeline, preflight
 from quant_action.cli import main
-from quant_action.errors import EnvironmentMissing
+from quant_action.engines import Installed, engines
+from quant_action.errors import EngineError, EnvironmentMissing
 from quant_action.findings import Finding, Findings
 from quant_action.hardware import Machine
 from quant_action.pipeline import Settings
@@ -120,19 +121,20 @@ def test_a_container_that_is_too_small_is_told_with_the_job(
     assert all(name in found.message for name in ("scoring baseline", "quantizing gptq-w4", "scoring bnb-nf4"))
 
 
-def test_a_token_is_looked_for_and_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    assert preflight.has_token() is False
-    (tmp_path / "token").mkdir()  # a folder is no token
-    assert preflight.has_token() is False
-    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "elsewhere"))
-    (tmp_path / "elsewhere").touch(mode=0)
-    assert preflight.has_token() is True
-    monkeypatch.delenv("HF_TOKEN_PATH")
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert preflight.has_token() is True
+def test_a_broken_package_is_told_beside_who_asks_for_it(
+    workspace: Path, edit_spec: Edit, capsys: pytest.CaptureFixture[str], on: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(machine(), WITHOUT_CUDA)
+    error = EngineError("engine theirs of theirs 2.0 cannot be loaded", where="theirs:ENGINE", remedy="Mend theirs.")
+    there = Installed(engines=engines(), broken={"theirs": error})
+    for module in ("quant_action.engines.installed", "quant_action.preflight.installed"):
+        monkeypatch.setattr(module, lambda: there)
+    found = findings(workspace / "quant.yml", capsys, code=0)
+    assert (found["engines"][0].level, found["engines"][0].where) == ("warning", "theirs:ENGINE")
+    found = findings(edit_spec("method: bitsandbytes", "engine: theirs, method: bitsandbytes"), capsys, code=4)
+    (asked,) = found["candidate bnb-nf4"]
+    assert (asked.level, asked.message, asked.remedy) == ("error", "engine theirs of theirs 2.0 cannot be loaded", "Mend theirs.")
+    assert found["candidates"][0].message == "gptq-w4 (native): every layer fits"
 
 
 def test_plan_shows_what_each_process_will_take(workspace: Path, capsys: pytest.CaptureFixture[str], on: Callable[..., None]) -> None:

@@ -12,6 +12,7 @@ import torch
 from quant_action.errors import DataError, EngineError
 from quant_action.metrics import measure_all
 from quant_action.records import Protocol, TaskProtocol, TextProtocol
+from quant_action.scorer.reconstruction import rounded
 from quant_action.scorer.worker import evaluate, versions
 from quant_action.values import Values
 from tests.unit.scoring import llama, silent, tokenizer, write_rows
@@ -23,6 +24,18 @@ GENERATE = [{"prompt": f"b {word}", "answer": "c"} for word in "ijk"]
 
 def save_model(folder: Path, *, seed: int) -> Path:
     llama(seed=seed).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_rounded(folder: Path) -> Path:
+    """What an honest engine makes of the model of seed 0."""
+    model = llama(seed=0)
+    for layer in model.model.layers:
+        for module in layer.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.data = rounded(module.weight.data, bits=4, group_size=-1)
+    model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
 
@@ -41,7 +54,7 @@ def request_for(tmp_path: Path) -> Any:
 
     def request(model: Path, *, name: str, baseline: Path | None = None) -> dict[str, Any]:
         (tmp_path / name).mkdir()
-        reference = {"model": str(baseline), "states": str(tmp_path / "base" / "states")} if baseline else None
+        reference = {"model": str(baseline), "states": str(tmp_path / "base" / "states"), "bits": 4, "group_size": -1} if baseline else None
         return {
             "verb": "evaluate",
             "subject": "candidate" if baseline else "baseline",
@@ -57,7 +70,7 @@ def request_for(tmp_path: Path) -> Any:
 
 
 def test_a_baseline_and_a_candidate_leave_paired_values_and_their_metrics(tmp_path: Path, request_for: Any) -> None:
-    base, other = save_model(tmp_path / "m0", seed=0), save_model(tmp_path / "m1", seed=1)
+    base, other = save_model(tmp_path / "m0", seed=0), save_rounded(tmp_path / "m1")
 
     baseline = evaluate(request_for(base, name="base"), silent)
     candidate = evaluate(request_for(other, name="candidate", baseline=base), silent)
@@ -72,7 +85,7 @@ def test_a_baseline_and_a_candidate_leave_paired_values_and_their_metrics(tmp_pa
         assert set(answer["metrics"]) == {"perplexity", "kl", "kl_p99", "top1", "accuracy", "accuracy:pick", "accuracy:write"}
     assert baseline["metrics"]["kl"] == {"value": 0.0, "n": 4}
     assert baseline["metrics"]["top1"] == {"value": 1.0, "n": 4}
-    assert candidate["metrics"]["kl"]["value"] > 0.1
+    assert candidate["metrics"]["kl"]["value"] > 1e-4
     assert candidate["peak_gpu_memory"] is None
     assert torch.__version__ in candidate["versions"]["torch"]
 

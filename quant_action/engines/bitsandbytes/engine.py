@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from quant_action import costs
-from quant_action.engines.interface import Engine
+from quant_action.engines.interface import EVERY_DEVICE, Engine
 
 ENGINE = Engine(
     name="bitsandbytes",
-    methods=("bitsandbytes",),
+    methods={"bitsandbytes": EVERY_DEVICE},
     environment="host",
     worker="quant_action.engines.bitsandbytes.worker",
+    writes=("bitsandbytes",),
+    deterministic=("cpu",),
     requires=("torch", "transformers", "accelerate", "bitsandbytes", "safetensors"),
     sources=("quant_action.engines.bitsandbytes", "quant_action.checkpoints", "quant_action.model_files"),
     needs_calibration=lambda scheme: False,

@@ -18,27 +18,23 @@ from quant_action.engines.gptqmodel.engine import ENGINE
 from quant_action.model_files import read_config, read_tensors
 from quant_action.workers.protocol import Progress, serve
 
-KEPT = ("quant_method", "bits", "group_size", "sym", "desc_act", "lm_head", "format", "checkpoint_format", "pack_dtype")
+KEPT = (
+    *("quant_method", "bits", "group_size", "sym", "desc_act", "lm_head", "format", "checkpoint_format", "pack_dtype"),
+    *("version", "zero_point"),  # of AWQ
+)
 
 
 def quantize(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """See `engines/interface.py` for request and answer. Raises `ModelError` for weights that are not finite."""
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # on two cores its default leaves no worker
     import torch
-    from gptqmodel import GPTQModel, QuantizeConfig
+    from gptqmodel import GPTQModel
 
     scheme, base, output = request["scheme"], Path(request["model"]), Path(request["output"])
     Source(base).check(progress)
     blocks = requested_blocks(request)
-    config = QuantizeConfig(
-        bits=scheme["bits"],
-        group_size=scheme["group_size"],
-        sym=scheme["symmetric"],
-        desc_act=scheme["act_order"],
-        damp_percent=scheme["damping"],
-    )
     progress("quantize", 1, 2)
-    model = GPTQModel.load(str(base), config, device=request["device"], trust_remote_code=False)
+    model = GPTQModel.load(str(base), _settings(scheme), device=request["device"], trust_remote_code=False)
     model.quantize([{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in blocks], batch_size=1)
     model.save(str(output))
     progress("quantize", 2, 2)
@@ -48,6 +44,15 @@ def quantize(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
         "peak_gpu_memory": torch.cuda.max_memory_allocated() if request["device"] == "cuda" else None,
         "versions": {name: version(name) for name in ENGINE.requires},
     }
+
+
+def _settings(scheme: dict[str, Any]) -> Any:
+    from gptqmodel.quantization.config import FORMAT, METHOD, QuantizeConfig
+
+    what = {"bits": scheme["bits"], "group_size": scheme["group_size"], "sym": scheme["symmetric"]}
+    if scheme["method"] == "awq":
+        return QuantizeConfig(**what, method=METHOD.AWQ, format=FORMAT.GEMM)
+    return QuantizeConfig(**what, desc_act=scheme["act_order"], damp_percent=scheme["damping"])
 
 
 def _tidy(base: Path, output: Path) -> list[str]:

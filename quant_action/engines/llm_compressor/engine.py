@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from quant_action import costs
-from quant_action.engines.interface import Engine
+from quant_action.engines.interface import EVERY_DEVICE, Engine
+from quant_action.hardware import Device
 from quant_action.records import Scheme, WeightScheme
 
 BITS = (4, 8)
 
 
-def refuses(scheme: Scheme, device: str) -> str | None:
-    """Why it cannot do `scheme`, or None; it runs on every device."""
+def refuses(scheme: Scheme, device: Device) -> str | None:
+    """Why it cannot do `scheme`, or None."""
     if not isinstance(scheme, WeightScheme):
         return f"it has no method {scheme.method}"
     if scheme.bits not in BITS:
         return f"its format packs 4 and 8 bits, not {scheme.bits}"
     if scheme.clip:
-        return "it has no clip search for GPTQ (native has)"
-    if scheme.scales is not None:
+        return "it has no clip search (native has)"
+    if scheme.method == "gptq" and scheme.scales is not None:
         return "it cannot combine AWQ scales with GPTQ here (native can)"
     if scheme.act_order and not scheme.static_groups:
         return "activation order is used with static groups only"
@@ -26,9 +27,11 @@ def refuses(scheme: Scheme, device: str) -> str | None:
 
 ENGINE = Engine(
     name="llm-compressor",
-    methods=("gptq",),
+    methods={"gptq": EVERY_DEVICE, "awq": ("cuda",)},
     environment="modern",
     worker="quant_action.engines.llm_compressor.worker",
+    writes=("compressed-tensors",),
+    deterministic=("cpu",),
     requires=("torch", "transformers", "llmcompressor", "compressed-tensors"),
     sources=(
         "quant_action.engines.llm_compressor",

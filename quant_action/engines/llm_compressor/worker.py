@@ -18,10 +18,8 @@ from quant_action.workers.protocol import Progress, serve
 def quantize(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """See `engines/interface.py` for request and answer. Raises `ModelError` for weights that are not finite."""
     import torch
-    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
     from datasets import Dataset
     from llmcompressor import oneshot
-    from llmcompressor.modifiers.gptq import GPTQModifier
     from transformers import AutoModelForCausalLM
 
     scheme, base, output = request["scheme"], Path(request["model"]), Path(request["output"])
@@ -29,26 +27,14 @@ def quantize(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     blocks = requested_blocks(request)
     progress("quantize", 1, 2)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, trust_remote_code=False, use_safetensors=True)
-    grouped = scheme["group_size"] != -1
-    weights = QuantizationArgs(
-        num_bits=scheme["bits"],
-        type="int",
-        symmetric=scheme["symmetric"],
-        strategy="group" if grouped else "channel",
-        group_size=scheme["group_size"] if grouped else None,
-        actorder="static" if scheme["act_order"] else None,
-    )
     oneshot(
         model=model,
         tokenizer=load_tokenizer(base),
         dataset=Dataset.from_list([{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in blocks]),
-        recipe=GPTQModifier(
-            config_groups={"weights": QuantizationScheme(targets=["Linear"], weights=weights)},
-            ignore=["lm_head"],
-            dampening_frac=scheme["damping"],
-        ),
+        recipe=_recipe(scheme),
         num_calibration_samples=len(blocks),
         max_seq_length=len(blocks[0]),
+        shuffle_calibration_samples=False,  # they are shuffled already, with a seed; it would do it without one
     )
     model.save_pretrained(output, save_compressed=True)
     progress("quantize", 2, 2)
@@ -60,6 +46,30 @@ def quantize(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
         "peak_gpu_memory": torch.cuda.max_memory_allocated() if request["device"] == "cuda" else None,
         "versions": {name: version(name) for name in ENGINE.requires},
     }
+
+
+def _recipe(scheme: dict[str, Any]) -> list[Any]:
+    from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+    from llmcompressor.modifiers.gptq import GPTQModifier
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.modifiers.transform.awq import AWQModifier
+
+    grouped = scheme["group_size"] != -1
+    weights = QuantizationArgs(
+        num_bits=scheme["bits"],
+        type="int",
+        symmetric=scheme["symmetric"],
+        strategy="group" if grouped else "channel",
+        group_size=scheme["group_size"] if grouped else None,
+        actorder="static" if scheme["act_order"] else None,
+    )
+    where: dict[str, Any] = {
+        "config_groups": {"weights": QuantizationScheme(targets=["Linear"], weights=weights)},
+        "ignore": ["lm_head"],
+    }
+    if scheme["method"] == "awq":
+        return [AWQModifier(), QuantizationModifier(**where)]
+    return [GPTQModifier(dampening_frac=scheme["damping"], **where)]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from quant_action import costs
-from quant_action.engines.interface import Engine
+from quant_action.engines.interface import EVERY_DEVICE, Engine
+from quant_action.engines.shapes import refused_by_awq, refused_by_gptq
+from quant_action.hardware import Device
 from quant_action.records import Scheme, WeightScheme
 
 BITS = (2, 3, 4, 8)
@@ -14,8 +16,8 @@ def needs_calibration(scheme: Scheme) -> bool:
     return isinstance(scheme, WeightScheme) and (scheme.method == "gptq" or scheme.clip or scheme.scales is not None)
 
 
-def refuses(scheme: Scheme, device: str) -> str | None:
-    """Why it cannot do `scheme`, or None; it runs on every device."""
+def refuses(scheme: Scheme, device: Device) -> str | None:
+    """Why it cannot do `scheme`, or None."""
     if not isinstance(scheme, WeightScheme):
         return f"it has no method {scheme.method}"
     if scheme.bits not in BITS:
@@ -30,22 +32,17 @@ def refuses(scheme: Scheme, device: str) -> str | None:
 
 
 def refuses_shape(scheme: Scheme, outputs: int, inputs: int) -> str | None:
-    """As the checkpoint formats that it writes say it, where torch is loaded: whole 32-bit words (`checkpoints/gptq.py`, `awq.py`)."""
-    if not isinstance(scheme, WeightScheme):
-        return None
-    if scheme.method == "awq" and scheme.bits == 4:
-        return f"{outputs} outputs do not fill whole 32-bit words (a multiple of 8 does)" if outputs % 8 else None
-    for name, features in (("outputs", outputs), ("inputs", inputs)):
-        if features % 32:
-            return f"{features} {name} do not fill whole 32-bit words (a multiple of 32 does)"
-    return None
+    """4-bit AWQ is stored as AWQ, everything else as GPTQ."""
+    return refused_by_awq(outputs) if scheme.method == "awq" and scheme.bits == 4 else refused_by_gptq(outputs, inputs)
 
 
 ENGINE = Engine(
     name="native",
-    methods=("gptq", "awq", "rtn"),
+    methods={"gptq": EVERY_DEVICE, "awq": EVERY_DEVICE, "rtn": EVERY_DEVICE},
     environment="host",
     worker="quant_action.engines.native.worker",
+    writes=("gptq", "awq"),
+    deterministic=("cpu",),
     requires=("torch", "transformers", "accelerate", "tokenizers", "safetensors", "greenlet", "numpy"),
     sources=(
         "quant_action.engines.native",
@@ -54,6 +51,7 @@ ENGINE = Engine(
         "quant_action.model_files",
         "quant_action.data",
     ),
+    defaults={"gptq": ("act_order", "static_groups", "clip"), "awq": ("clip",)},
     needs_calibration=needs_calibration,
     refuses=refuses,
     refuses_shape=refuses_shape,

@@ -1,0 +1,1 @@
+"""An engine for quant_action, in a package of its own."""

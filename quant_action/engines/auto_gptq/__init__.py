@@ -1,0 +1,1 @@
+"""GPTQ by the archived library AutoGPTQ, in the environment `legacy`."""

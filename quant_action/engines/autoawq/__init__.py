@@ -1,0 +1,1 @@
+"""AWQ by the archived library AutoAWQ, in the environment `legacy`."""

@@ -1,0 +1,1 @@
+"""Stand-ins for services that tests cannot reach: real servers in a thread, spoken to by the real clients."""
