@@ -45,11 +45,12 @@ def load(points: Sequence[EntryPoint]) -> Installed:
     broken: dict[str, EngineError] = {}
     for name in sorted({point.name for point in points}):
         claims = [point for point in points if point.name == name]
-        ours = [point for point in claims if point.dist is not None and point.dist.name == OURS]
+        valid = claims
         if len(claims) > 1:
             whose = " and ".join(_distribution(point) for point in claims)
             broken[name] = EngineError(f"engine {name} is there twice, from {whose}", where=GROUP, remedy="Uninstall one of them.")
-        for point in ours[:1] or claims[: len(claims) == 1]:
+            valid = [point for point in claims if point.dist is not None and point.dist.name == OURS]
+        for point in valid:
             try:
                 engines[name] = _engine(point)
             except EngineError as error:

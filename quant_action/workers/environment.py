@@ -124,17 +124,8 @@ class Environment:
         make = [sys.executable, "-I", "-m", "venv", str(self.folder)]
         match os.environ.get(INSTALLER) or "pip":
             case "pip":
-                fill = [
-                    str(self.python),
-                    "-I",
-                    "-m",
-                    "pip",
-                    "install",
-                    "--disable-pip-version-check",
-                    "--no-input",
-                    "--progress-bar",
-                    "off",
-                ]
+                pip = ["pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+                fill = [str(self.python), "-I", "-m", *pip]
             case "uv":
                 make.append("--without-pip")
                 fill = [_uv(), "pip", "install", "--no-progress", "--python", str(self.python)]

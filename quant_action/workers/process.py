@@ -22,7 +22,7 @@ from quant_action.workers.environment import interpreter, worker_variables
 from quant_action.workers.protocol import PROGRESS_FD, REQUEST, RESULT
 
 OnProgress = Callable[[str, int, int], None]
-TAIL_LINES, TAIL_WIDTH = 15, 400
+TAIL_LINES, TAIL_WIDTH = 30, 400
 """Of the log, in an error; longer lines are cut there, not in the log."""
 
 GRACE_SECONDS = 3.0
@@ -210,7 +210,7 @@ def _signal_name(number: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    for unit, length in (("hours", 3600), ("minutes", 60)):
+    for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} seconds"
+    return f"{seconds:.3g} s"

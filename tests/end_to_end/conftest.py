@@ -14,6 +14,8 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples/tiny-llama"
 COMMAND = [sys.executable, "-m", "quant_action"]
+TOKEN = "hf_hunter2hunter2hunter2"
+"""What a runner has in HF_TOKEN during the session's run."""
 
 
 @dataclass(frozen=True)
@@ -56,4 +58,4 @@ class Finished:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A complete run of examples/tiny-llama; tests only look at it, or copy it first."""
     folder = copy_example(tmp_path_factory.mktemp("example") / "tiny-llama")
-    return Finished(folder, quant_action("run", cwd=folder))
+    return Finished(folder, quant_action("run", cwd=folder, env={"HF_TOKEN": TOKEN}))

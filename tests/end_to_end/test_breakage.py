@@ -180,8 +180,7 @@ def test_a_run_that_was_stopped_continues_from_what_was_complete(example: Path, 
     if stop is not signal.SIGKILL:
         assert process.returncode == 130
         assert "run again to continue" in err
-    workers = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(example).encode() in safe_read(path)]
-    assert workers == []
+    assert workers_on(example) == []
     complete = {path.parent.name for path in example.glob(".quant/cache/*/*/[ce]*n.json")} | {
         path.parent.name for path in example.glob(".quant/cache/candidates/*/manifest.json")
     }
@@ -190,6 +189,24 @@ def test_a_run_that_was_stopped_continues_from_what_was_complete(example: Path, 
     assert again.code == 0, again.err
     assert again.err.count("cached") == len(complete)
     assert not list(example.glob(".quant/cache/*/*.part"))
+
+
+def test_a_job_that_takes_longer_than_it_may_is_ended_and_named(example: Path) -> None:
+    ended = quant_action("quantize", "--timeout", "1.5s", cwd=example)
+    assert ended.code == 4
+    assert "logs/gptq-w4.quantize.log: quantizing gptq-w4 had no result after 1.5 s" in ended.err
+    assert "Raise --timeout, or make the job smaller" in ended.err
+    assert workers_on(example) == []
+    assert not list(example.glob(".quant/cache/candidates/*.part"))
+    ended = quant_action("run", "--timeout", "0.03m", cwd=example)
+    assert ended.code == 4
+    assert ended.err.count("TimedOut") == 2  # each candidate; without a baseline there is nothing to go on with
+    assert "evaluating baseline had no result after 1.8 s" in ended.err
+    assert workers_on(example) == []
+
+
+def workers_on(example: Path) -> list[Path]:
+    return [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(example).encode() in safe_read(path)]
 
 
 def safe_read(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 import zipfile
@@ -14,6 +15,9 @@ import pytest
 from quant_action.errors import EnvironmentMissing
 from quant_action.workers import environment
 from quant_action.workers.environment import Environment, interpreter
+from quant_action.workers.process import run_worker
+
+from .conftest import COMMAND, TOKEN, copy_example
 
 pytestmark = pytest.mark.end_to_end
 
@@ -143,6 +147,54 @@ def test_one_that_was_interrupted_is_made_again(locks: Path) -> None:
     (left / "bin/python").write_text("half")
     Environment("empty").install(lambda step: None)
     assert Environment("empty").python.resolve() == Path(sys.executable).resolve()
+
+
+def test_a_worker_of_another_package_is_found_there_and_nothing_else_of_the_host_s_is(
+    locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment with nothing in it: the worker's package (here `tests`) and ours come in by links."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    Environment("empty").install(lambda step: None)
+    found = run_worker(
+        environment="empty",
+        module="tests.end_to_end.misbehaving_worker",
+        request={"do": "dump everything"},
+        log=tmp_path / "log.txt",
+        on_progress=lambda *step: None,
+    ).value
+    assert sorted(found["importable"]) == ["quant_action", "tests"]
+    assert "HF_TOKEN" not in found["environment"]
+    assert TOKEN not in (tmp_path / "log.txt").read_text()
+
+
+def test_an_installed_environment_needs_no_network(tmp_path: Path) -> None:
+    """The library engines, each from its cached environment, where not even the loopback device is up."""
+    if not Environment("modern").is_complete:
+        pytest.skip("needs: quant-action environments --install modern")
+    cut = ["unshare", "--map-root-user", "--net"]
+    if subprocess.run([*cut, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system does not let us make a network namespace")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        program = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}))"
+        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+        assert b"unreachable" in subprocess.run([*cut, sys.executable, "-c", program], capture_output=True, check=False).stderr
+    folder = copy_example(tmp_path / "tiny-llama")
+    (folder / "quant.yml").write_text(
+        """\
+version: 1
+name: tiny-llama
+model: {source: model}
+calibration: {data: data/calibration.jsonl, samples: 4, tokens: 32}
+candidates:
+  a: {method: gptq, bits: 4, group_size: 64, engine: gptqmodel}
+  b: {method: gptq, bits: 4, group_size: 64, engine: llm-compressor}
+evaluation:
+  text: {data: data/heldout.jsonl, window: 32}
+"""
+    )
+    ended = subprocess.run([*cut, *COMMAND, "quantize"], cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("✓") == 2
 
 
 def test_removing_takes_every_version(locks: Path) -> None:

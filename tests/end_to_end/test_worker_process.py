@@ -170,7 +170,7 @@ def test_every_ending_has_a_name(tmp_path: Path, do: str, error: type[QuantActio
 
 def test_timeout_kills_the_whole_group(tmp_path: Path) -> None:
     note = tmp_path / "pids"
-    with pytest.raises(TimedOut, match="misbehaving_worker had no result after 3 seconds") as caught:
+    with pytest.raises(TimedOut, match="misbehaving_worker had no result after 3 s") as caught:
         run(tmp_path, "hang", note=str(note), timeout=3)
     assert str(caught.value.remedy).startswith("Raise --timeout, or make the job smaller")
     pids = [int(pid) for pid in note.read_text().split()]

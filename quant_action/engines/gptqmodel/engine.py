@@ -52,7 +52,7 @@ ENGINE = Engine(
     environment="modern",
     worker="quant_action.engines.gptqmodel.worker",
     writes=("gptq", "awq"),
-    deterministic=(),
+    deterministic=("cpu",),
     requires=("torch", "transformers", "gptqmodel"),
     sources=(
         "quant_action.engines.gptqmodel",
