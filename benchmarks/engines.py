@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from quant_action.hardware import gpu_name
+from quant_action.hardware import read_machine
 from quant_action.model_files import open_model
 from quant_action.records import Candidate, Evaluation, Failure
 from quant_action.report import describe
@@ -126,7 +126,7 @@ def drop_what_cannot_run(path: Path) -> None:
     spec, loaded = yaml.safe_load(path.read_text(encoding="utf-8")), load_spec(path).spec
     for name, candidate in loaded.candidates.items():
         try:
-            choose_engine(resolve_scheme(candidate), device_of(device_class("auto")), candidate.engine)
+            choose_engine(resolve_scheme(candidate), device_of(device_class("auto", read_machine())), candidate.engine)
         except QuantActionError as error:
             print(f"without {name}: {error}", file=sys.stderr)
             del spec["candidates"][name]
@@ -196,7 +196,8 @@ def main() -> None:
     print(table(rows))
     versions = {name: version for row in rows if "evaluation" in row for name, version in row["evaluation"]["versions"].items()}
     versions |= {name: version for row in rows if "candidate" in row for name, version in row["candidate"]["versions"].items()}
-    machine = gpu_name() or f"CPU {platform.machine()}"
+    gpu = read_machine().gpu
+    machine = gpu.name if gpu else f"CPU {platform.machine()}"
     model = open_model(Path(yaml.safe_load(spec.read_text())["model"]["source"]))
     said = ", ".join(f"{name} {version}" for name, version in versions.items())
     print(f"\n{machine}; {model.architecture}, {model.size / 1e9:.2f} GB; {said}")

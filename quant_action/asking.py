@@ -12,7 +12,7 @@ from rich.console import Console
 
 from quant_action.errors import Cancelled, InputError
 from quant_action.guide import GOALS, HARDWARE, Goal, Hardware
-from quant_action.hardware import gpu_name
+from quant_action.hardware import read_machine
 from quant_action.init import CALIBRATION, Answers, choose_calibration, choose_model, choose_name, default_name, refuse_other_spec
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def ask(options: argparse.Namespace) -> Answers:
                 f"{', '.join(missing)} must be given where there is no terminal to ask on",
                 remedy="For instance: quant-action init --model organisation/name --goal smallest --calibration none",
             )
-    there = "gpu" if gpu_name() else "cpu"
+    there = "gpu" if read_machine().gpu else "cpu"
     prompt = _Prompt() if missing else None
 
     def answer(flag: str, question: str, default: str | None, parse: Callable[[str], T]) -> T:

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_init(commands)
     command("run", "quantize, evaluate, judge and report", timed=True, as_json=True)
-    command("check", "say what would not work, before anything heavy starts")
+    command("check", "say what would not work, before anything heavy starts", as_json=True)
     command("plan", "show what would be done, and what is cached", as_json=True)
     command("quantize", "make the candidates", timed=True, candidate=True)
     command("evaluate", "measure the original and the candidates that were made", timed=True, candidate=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +13,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from quant_action import pipeline
+from quant_action import pipeline, preflight
 from quant_action.console import ConsoleListener, make_console
 from quant_action.engines import engines, installed
 from quant_action.engines.table import HEADINGS, row
-from quant_action.formats.wording import format_bytes
+from quant_action.estimate import Forecast
+from quant_action.findings import Findings
+from quant_action.formats.wording import format_bytes, format_seconds
 from quant_action.pipeline import DECISION_CODES, Finished, Session, Settings
 from quant_action.report import describe
-from quant_action.workers.environment import HOST, Environment, interpreter, locked_environments
+from quant_action.workers.environment import Environment, locked_environments
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -59,36 +61,42 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    session = pipeline.prepare(_settings(options))
-    interpreter(HOST)
-    model = session.inputs.model
-    to_fetch = sum(weights.entry.size for weights in model.remote.values())
-    needed = model.size * len(session.plan.jobs)
-    free = shutil.disk_usage(session.loaded.folder).free
+    findings = preflight.check(_settings(options))
+    if options.json:
+        print(findings.to_json(), end="")
+    else:
+        _print_findings(findings)
+    return findings.exit_code
+
+
+MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
+
+
+def _print_findings(findings: Findings) -> None:
+    """One to a line, its remedy below it; at the end how many there are to look at."""
     out = Console(highlight=False)
-    out.print(f"[green]✓[/] spec        {escape(str(options.spec))}: {len(session.plan.jobs)} candidates")
-    out.print(f"[green]✓[/] model       {escape(session.plan.model.architecture)}, {format_bytes(session.plan.model.size)}")
-    if to_fetch:
-        out.print(f"[yellow]![/] weights     {format_bytes(to_fetch)} still on the Hub; the first run fetches them")
-    out.print("[green]✓[/] data        every row read; nothing that is measured is calibrated on")
-    out.print(f"[green]✓[/] device      {escape(session.plan.device)}")
-    _print_broken_engines(out)
-    for name in sorted({job.environment for job in session.plan.jobs} - {HOST}):
-        there = Environment(name).is_complete
-        state = "installed" if there else "the first run installs it: minutes, and network"
-        out.print(f"{'[green]✓[/]' if there else '[yellow]![/]'} {name:<11} {state}")
-    mark = "[green]✓[/]" if free > needed else "[yellow]![/]"
-    out.print(f"{mark} disk        {format_bytes(free)} free; all candidates together take less than {format_bytes(needed)}")
-    return 0
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for finding in findings.findings:
+        lines = [escape(": ".join(filter(None, [finding.where, finding.message])))]
+        lines += [f"[dim]{escape(finding.remedy)}[/]"] if finding.remedy else []
+        table.add_row(MARKS[finding.level], escape(finding.subject), "\n".join(lines))
+    out.print(table)
+    count = Counter(finding.level for finding in findings.findings)
+    said = [f"{count[level]} {level}{'s' if count[level] > 1 else ''}" for level in ("error", "warning") if count[level]]
+    out.print(", ".join(said) or "Nothing stands in the way.")
 
 
 def _plan(options: argparse.Namespace) -> int:
     session = pipeline.prepare(_settings(options))
     if options.json:
         cached = {job.id: session.is_cached(job) for job in session.plan.jobs}
-        print(json.dumps(json.loads(session.plan.to_json()) | {"cached": cached}, indent=2))
+        estimates = {"estimates": preflight.forecast(session).to_json()}
+        print(json.dumps(json.loads(session.plan.to_json()) | {"cached": cached} | estimates, indent=2))
     else:
         _print_plan(session)
+        _print_forecast(preflight.forecast(session))
     return 0
 
 
@@ -108,6 +116,30 @@ def _print_plan(session: Session) -> None:
         table.add_row(escape(job.id), describe(job.scheme), job.engine, escape(job.engine_reason), job.key[:12], state)
     out.print(table)
     out.print(f"plan {plan.key[:12]}; results go to {escape(str(_shown(session.run.path)))}", soft_wrap=True)
+
+
+def _print_forecast(forecast: Forecast) -> None:
+    """A line for each process that a run starts, and their total. What is cached takes nothing and is not in the total."""
+    out = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
+    total = forecast.total
+    on_gpu = total.gpu_memory is not None or any(job.score.estimate.gpu_memory is not None for job in forecast.jobs)
+    figures = [format_seconds(total.seconds), format_bytes(total.memory), format_bytes(total.gpu_memory or 0), format_bytes(total.disk)]
+    headings = ["expected", "", "time", "memory", "GPU memory", "disk", "corrected by"]
+    for heading, footer in zip(headings, ["still to do", "", *figures, ""], strict=True):
+        if on_gpu or heading != "GPU memory":
+            table.add_column(heading, footer, overflow="fold", justify="right" if footer in figures else "left")
+    for job in forecast.jobs:
+        for verb, expected, done in (("quantize", job.quantize, job.quantized), ("evaluate", job.score, job.scored)):
+            if expected is None:
+                continue
+            one = expected.estimate
+            gpu = [format_bytes(one.gpu_memory) if one.gpu_memory is not None else ""] if on_gpu else []
+            runs = f"{expected.runs} earlier run{'s' if expected.runs > 1 else ''}" if expected.runs else "not measured here yet"
+            cells = [format_seconds(one.seconds), format_bytes(one.memory), *gpu, format_bytes(one.disk)]
+            table.add_row(escape(job.id), verb, *cells, "[green]cached[/]" if done else runs)
+    out.print()
+    out.print(table)
 
 
 def _quantize(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from quant_action.errors import IntegrityError
+from quant_action.estimate import expect_scoring
 from quant_action.hardware import device_of
 from quant_action.inputs import Inputs
 from quant_action.records import Candidate, Evaluation, Plan, Scheme, WeightScheme, digest_of
@@ -120,6 +121,7 @@ def _measure(
         seconds=result.seconds,
         peak_memory=result.peak_memory,
         peak_gpu_memory=result.value["peak_gpu_memory"],
+        estimate=expect_scoring(plan, next((job for job in plan.jobs if job.id == model.name), None), inputs),
         device=plan.device,
         versions=result.value["versions"],
     )

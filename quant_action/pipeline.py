@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from quant_action.errors import InputError, QuantActionError, RunError
+from quant_action.check import torch_findings
+from quant_action.errors import EnvironmentMissing, InputError, QuantActionError, RunError
 from quant_action.evaluate import cached_evaluation, evaluate_baseline, evaluate_candidate, evaluation_key
 from quant_action.formats import FORMATS
 from quant_action.gates import gate_limits
-from quant_action.hardware import device_class
+from quant_action.hardware import device_class, read_machine
 from quant_action.inputs import Inputs, fetch_weights, open_inputs
 from quant_action.judge import judge
 from quant_action.plan import make_plan
@@ -24,6 +25,7 @@ from quant_action.spec import LoadedSpec, load_spec
 from quant_action.storage import write_text
 from quant_action.store import BASELINE, RunFolder, Store
 from quant_action.workers.environment import HOST, Environment, interpreter
+from quant_action.workers.torch_build import torch_build
 
 DECISION_CODES = {Decision.APPROVED: 0, Decision.REJECTED: 1, Decision.INCONCLUSIVE: 3}
 
@@ -88,8 +90,8 @@ def prepare(settings: Settings) -> Session:
     """Read, check and plan. When this returns, nothing heavy was loaded, and only the Hub's cache may have got a model's small files."""
     loaded = load_spec(settings.spec)
     inputs = open_inputs(loaded)
-    plan = make_plan(loaded, inputs, device_class(settings.device))
-    return Session(loaded=loaded, inputs=inputs, plan=plan, store=_store(loaded, settings), timeout=settings.timeout)
+    plan = make_plan(loaded, inputs, device_class(settings.device, read_machine()))
+    return Session(loaded=loaded, inputs=inputs, plan=plan, store=store_of(loaded, settings), timeout=settings.timeout)
 
 
 def run(settings: Settings, listener: Listener) -> Finished:
@@ -139,7 +141,7 @@ def evaluate_only(settings: Settings, chosen: str | None, listener: Listener) ->
 def judge_saved(settings: Settings) -> Verdict:
     """Judge the last run's records under the spec as it is now; needs no model, no data and no GPU."""
     loaded = load_spec(settings.spec)
-    saved = load_last_run(_store(loaded, settings), loaded.spec.name)
+    saved = load_last_run(store_of(loaded, settings), loaded.spec.name)
     verdict = judge(
         plan_key=saved.plan.key,
         gates={job.id: gate_limits(loaded, job.scheme.bits) for job in saved.plan.jobs},
@@ -156,7 +158,7 @@ def judge_saved(settings: Settings) -> Verdict:
 def report_saved(settings: Settings) -> Finished:
     """Write the last run's report in every format, from its saved records."""
     loaded = load_spec(settings.spec)
-    saved = load_last_run(_store(loaded, settings), loaded.spec.name)
+    saved = load_last_run(store_of(loaded, settings), loaded.spec.name)
     if not saved.folder.verdict.exists():
         raise InputError("the last run has no verdict yet", remedy=f"quant-action judge {settings.spec}")
     verdict = Verdict.load(saved.folder.verdict)
@@ -177,7 +179,7 @@ def report_saved(settings: Settings) -> Finished:
 # One stage for one job ----------------------------------------------------------------------------------------------
 
 
-def _store(loaded: LoadedSpec, settings: Settings) -> Store:
+def store_of(loaded: LoadedSpec, settings: Settings) -> Store:
     return Store(loaded.folder / ".quant", settings.cache)
 
 
@@ -185,9 +187,17 @@ def _start(settings: Settings) -> Session:
     """A session that may do the work: all weights are here, and its plan is written down."""
     session = prepare(settings)
     interpreter(HOST)
+    _refuse_unfit_torch(session.plan.device)
     session = replace(session, inputs=fetch_weights(session.loaded, session.inputs))
     session.plan.save(session.run.plan)
     return session
+
+
+def _refuse_unfit_torch(device: str) -> None:
+    """Raises `EnvironmentMissing`, in the words of `check`, for what the first worker would only find after its imports."""
+    for finding in torch_findings(read_machine(), device, {HOST: torch_build(HOST)}):
+        if finding.level == "error":
+            raise EnvironmentMissing(finding.message, remedy=finding.remedy)
 
 
 def _install(session: Session, jobs: Sequence[Job], listener: Listener) -> None:

@@ -5,11 +5,13 @@ Pure: it reads a spec and what `inputs.py` found, and answers before anything is
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from math import gcd
 
 from quant_action.engines import DEFAULT, choose_engine, engines
 from quant_action.engines.interface import Engine
-from quant_action.errors import InputError, SpecError
+from quant_action.errors import EngineError, InputError, QuantActionError, SpecError
 from quant_action.hardware import device_of
 from quant_action.inputs import Inputs
 from quant_action.model_files import ModelFiles
@@ -53,17 +55,18 @@ SCORER_REQUIRES = ("torch", "transformers", "tokenizers", "safetensors", "bitsan
 SCORER_SOURCES = ("quant_action.scorer", "quant_action.checkpoints", "quant_action.metrics", "quant_action.values")
 
 
-def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str) -> Plan:
-    """Raises `SpecError` at the line that asks for what cannot be done."""
+def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidates: Sequence[str] | None = None) -> Plan:
+    """Of all candidates, or of some.
+
+    Raises `SpecError` at the line that asks for what cannot be done, `EngineError` where a candidate asks for a broken engine.
+    """
     spec = loaded.spec
     _refuse_what_is_not_measured(loaded)
     protocol = _protocol(loaded, inputs)
-    calibration = None
-    if spec.calibration and inputs.calibration:
-        calibration = CalibrationRef(digest=inputs.calibration.digest, **spec.calibration.model_dump())
+    calibration = _calibration(loaded, inputs)
     scorer = fingerprint(SCORER_REQUIRES, SCORER_SOURCES)
     baseline_key = digest_of(["baseline", inputs.model_digest, protocol.digest, scorer, device_class])
-    jobs = tuple(_job(loaded, name, inputs, calibration, device_class) for name in spec.candidates)
+    jobs = tuple(_job(loaded, name, inputs, calibration, device_class) for name in (spec.candidates if candidates is None else candidates))
     return Plan(
         key=digest_of([spec.name, baseline_key, [[job.id, job.key] for job in jobs]]),
         name=spec.name,
@@ -83,6 +86,13 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str) -> Plan:
         baseline_key=baseline_key,
         jobs=jobs,
     )
+
+
+def candidate_problems(loaded: LoadedSpec, inputs: Inputs, device_class: str) -> dict[str, list[QuantActionError]]:
+    """Everything that cannot be done, by candidate, without an end at the first; candidates without a problem are left out."""
+    calibration = _calibration(loaded, inputs)
+    found = {name: _problems(loaded, name, inputs, calibration, device_class) for name in loaded.spec.candidates}
+    return {name: problems for name, problems in found.items() if problems}
 
 
 def resolve_scheme(candidate: CandidateSpec) -> Scheme:
@@ -136,25 +146,21 @@ def _on(candidate: GptqCandidate | AwqCandidate, option: str) -> bool:
     return bool(engine and option in engine.defaults.get(candidate.method, ())) if said is None else bool(said)
 
 
+def _calibration(loaded: LoadedSpec, inputs: Inputs) -> CalibrationRef | None:
+    asked = loaded.spec.calibration
+    return CalibrationRef(digest=inputs.calibration.digest, **asked.model_dump()) if asked and inputs.calibration else None
+
+
 def _job(loaded: LoadedSpec, name: str, inputs: Inputs, calibration: CalibrationRef | None, device_class: str) -> Job:
+    problems = _problems(loaded, name, inputs, calibration, device_class)
+    if problems:
+        raise problems[0]
     asked = loaded.spec.candidates[name]
     scheme = resolve_scheme(asked)
-    if isinstance(scheme, WeightScheme):
-        _check_group_size(scheme, inputs.model, where=loaded.where("candidates", name, "group_size"), candidate=name)
-    try:
-        engine, reason = choose_engine(scheme, device_of(device_class), asked.engine)
-    except InputError as error:
-        raise SpecError(f"candidate {name}: {error}", where=loaded.where("candidates", name), remedy=error.remedy) from error
-    calibrated = engine.needs_calibration(scheme)
-    if calibrated and calibration is None:
-        raise SpecError(
-            f"candidate {name} needs calibration data, and the spec has none",
-            where=loaded.where("candidates", name),
-            remedy="Add calibration: {data: ...} with a few hundred texts like those that the model will see.",
-        )
+    engine, reason = choose_engine(scheme, device_of(device_class), asked.engine)
     code = _fingerprint(engine)
     wanted = [scheme.model_dump(), inputs.model_digest, engine.name, code, device_class]
-    sample = calibration.model_dump(exclude={"data"}) if calibrated and calibration else None
+    sample = calibration.model_dump(exclude={"data"}) if engine.needs_calibration(scheme) and calibration else None
     return Job(
         id=name,
         key=digest_of([*wanted, sample]),
@@ -167,6 +173,39 @@ def _job(loaded: LoadedSpec, name: str, inputs: Inputs, calibration: Calibration
     )
 
 
+def _problems(
+    loaded: LoadedSpec, name: str, inputs: Inputs, calibration: CalibrationRef | None, device_class: str
+) -> list[QuantActionError]:
+    """Why a candidate cannot be made: its groups, its engine, the shapes of the layers, what it lacks."""
+    asked = loaded.spec.candidates[name]
+    scheme = resolve_scheme(asked)
+    found: list[QuantActionError] = [*_misfits(scheme, inputs.model, where=loaded.where("candidates", name, "group_size"), candidate=name)]
+    where = loaded.where("candidates", name)
+    try:
+        engine, _ = choose_engine(scheme, device_of(device_class), asked.engine)
+    except InputError as error:
+        return [*found, SpecError(f"candidate {name}: {error}", where=where, remedy=error.remedy)]
+    except EngineError as error:
+        return [*found, error]
+    refused: dict[str, list[str]] = {}
+    for layer, (outputs, columns) in inputs.model.linear_layers.items():
+        if reason := engine.refuses_shape(scheme, outputs, columns):
+            refused.setdefault(reason, []).append(layer)
+    found += [
+        SpecError(f"candidate {name}: {named_layers(layers)}: {reason}", where=where, remedy="Use another method for this model.")
+        for reason, layers in refused.items()
+    ]
+    if engine.needs_calibration(scheme) and calibration is None:
+        found.append(
+            SpecError(
+                f"candidate {name} needs calibration data, and the spec has none",
+                where=where,
+                remedy="Add calibration: {data: ...} with a few hundred texts like those that the model will see.",
+            )
+        )
+    return found
+
+
 def _fingerprint(engine: Engine) -> str:
     """Of the code: in the host the versions that are installed, in another environment those of its lock."""
     if engine.environment == HOST:
@@ -174,19 +213,41 @@ def _fingerprint(engine: Engine) -> str:
     return digest_of([Environment(engine.environment).key, fingerprint((), engine.sources)])
 
 
-def _check_group_size(scheme: WeightScheme, model: ModelFiles, *, where: str, candidate: str) -> None:
-    size = scheme.group_size
-    bad = [(layer, inputs) for layer, (_, inputs) in model.linear_layers.items() if size > 0 and inputs % size]
-    if bad:
-        layer, inputs = bad[0]
-        more = f" (and {len(bad) - 1} more layers)" if len(bad) > 1 else ""
-        common = gcd(*(inputs for _, inputs in model.linear_layers.values()))
-        fitting = [str(size) for size in range(16, min(common, 1024) + 1) if common % size == 0 and size % 8 == 0]
-        raise SpecError(
-            f"candidate {candidate}: groups of {size} do not divide the {inputs} inputs of {layer}{more}",
+def _misfits(scheme: Scheme, model: ModelFiles, *, where: str, candidate: str) -> list[SpecError]:
+    """One for each number of inputs that the groups do not divide, naming every layer that has it."""
+    if not isinstance(scheme, WeightScheme) or scheme.group_size <= 0:
+        return []
+    bad: dict[int, list[str]] = {}
+    for layer, (_, inputs) in model.linear_layers.items():
+        if inputs % scheme.group_size:
+            bad.setdefault(inputs, []).append(layer)
+    common = gcd(*(inputs for _, inputs in model.linear_layers.values()))
+    fitting = [str(size) for size in range(16, min(common, 1024) + 1) if common % size == 0 and size % 8 == 0]
+    return [
+        SpecError(
+            f"candidate {candidate}: groups of {scheme.group_size} do not divide the {inputs} inputs of {named_layers(layers)}",
             where=where,
             remedy=f"Sizes that divide every layer: {', '.join(fitting) or 'none'}; or channel.",
         )
+        for inputs, layers in bad.items()
+    ]
+
+
+def named_layers(layers: Sequence[str]) -> str:
+    """Every layer, the same one of several decoder layers together: `model.layers.{0-30}.mlp.down_proj`."""
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for layer in layers:
+        before, number, after = re.split(r"\.(\d+)\.", f"{layer}.", maxsplit=1)
+        numbers.setdefault((before, after), []).append(int(number))
+    return ", ".join(f"{before}.{_ranges(sorted(found))}.{after}".rstrip(".") for (before, after), found in numbers.items())
+
+
+def _ranges(numbers: list[int]) -> str:
+    """`7` of one number, `{0-2,5}` of several."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    spans = [str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True)]
+    return spans[0] if len(numbers) == 1 else f"{{{','.join(spans)}}}"
 
 
 def _protocol(loaded: LoadedSpec, inputs: Inputs) -> Protocol:

@@ -12,6 +12,7 @@ from quant_action.artifact import check_artifact
 from quant_action.engines import engines
 from quant_action.engines.interface import Answer, Engine
 from quant_action.errors import EngineError, IntegrityError
+from quant_action.estimate import expect_quantizing
 from quant_action.hardware import device_of
 from quant_action.inputs import Inputs
 from quant_action.manifest import Manifest
@@ -82,6 +83,7 @@ def _make(plan: Plan, job: Job, inputs: Inputs, folder: Path, log: Path, on_prog
         seconds=result.seconds,
         peak_memory=result.peak_memory,
         peak_gpu_memory=answer.peak_gpu_memory,
+        estimate=expect_quantizing(plan, job, inputs),
         device=plan.device,
         versions=answer.versions,
     )

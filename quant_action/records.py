@@ -188,6 +188,20 @@ class Plan(Record):
 # What was done ------------------------------------------------------------------------------------------------------
 
 
+class Estimate(Value):
+    """What a piece of work was expected to take before it was done (`costs.py`)."""
+
+    seconds: float
+    memory: int
+    """Most host memory that its process holds, bytes; files that it has mapped count."""
+    gpu_memory: int | None
+    """Most GPU memory that it holds, bytes; None on a CPU."""
+    disk: int
+    """Bytes that it leaves."""
+    formulas: str = ""
+    """Digest of the code that gave it: how well other formulas did says nothing of these."""
+
+
 class Candidate(Record):
     """A quantized model that lies complete and checked in its folder."""
 
@@ -208,6 +222,8 @@ class Candidate(Record):
     peak_memory: int
     """Most host memory that the engine's process held."""
     peak_gpu_memory: int | None
+    estimate: Estimate | None = None
+    """As the formulas gave it, uncorrected: later plans are corrected by what was measured beside it."""
     device: str
     versions: dict[str, str]
 
@@ -236,6 +252,8 @@ class Evaluation(Record):
     seconds: float
     peak_memory: int
     peak_gpu_memory: int | None
+    estimate: Estimate | None = None
+    """As in `Candidate`."""
     device: str
     versions: dict[str, str]
 

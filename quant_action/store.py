@@ -19,12 +19,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock
 
 from quant_action.storage import sync_folder
 
 BASELINE = "baseline"
+
+RECORDS = 100
+"""More earlier runs than this would not make an estimate better, and each is a file to read."""
 
 
 class Store:
@@ -38,6 +42,11 @@ class Store:
 
     def evaluation(self, key: str) -> Path:
         return self.cache / "evaluations" / key
+
+    def records(self, kind: Literal["candidate", "evaluation"]) -> list[Path]:
+        """Files of the newest records of a kind, whole ones, at most `RECORDS`."""
+        found = (self.cache / f"{kind}s").glob(f"*/{kind}.json")
+        return sorted((path for path in found if not path.parent.name.endswith(".part")), key=_age)[:RECORDS]
 
     @contextmanager
     def locked(self, folder: Path) -> Iterator[None]:
@@ -87,6 +96,14 @@ class RunFolder:
 
     def mark_latest(self, name: str) -> None:
         _link(self.path.parent / f"{name}.latest", self.path)
+
+
+def _age(path: Path) -> float:
+    """For sorting, newest first; a file that another run has just removed comes last."""
+    try:
+        return -path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _link(link: Path, target: Path) -> None:

@@ -18,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from quant_action.costs import library
 from quant_action.hardware import Device
-from quant_action.records import Scheme, Value
+from quant_action.records import Estimate, Scheme, Value
+from quant_action.work import QuantizeWork
 
 EVERY_DEVICE: tuple[Device, ...] = ("cpu", "cuda")
 
@@ -46,8 +48,15 @@ class Engine:
     needs_calibration: Callable[[Scheme], bool]
     refuses: Callable[[Scheme, Device], str | None]
     """`(scheme, device)` -> why it cannot do this, or None. Asked of the methods that it has; where they run stands in `methods`."""
+    refuses_shape: Callable[[Scheme, int, int], str | None] = lambda scheme, outputs, inputs: None
+    """`(scheme, outputs, inputs)` -> why it cannot quantize or store a linear of this shape, or None. That groups must divide the inputs
+    is known of every engine."""
     why: str
     """Half a sentence for the plan: why one would choose it."""
+    estimate: Callable[[QuantizeWork], Estimate] = library
+    """What a job takes. Ours stand in `costs.py`: were they here, a better constant would change the keys of results."""
+    builds_with: tuple[str, ...] = ()
+    """Programs (of `hardware.TOOLS`) with which it builds kernels at first use on a GPU; without them it is slower, or fails."""
 
     @property
     def devices(self) -> tuple[Device, ...]:

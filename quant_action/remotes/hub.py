@@ -55,6 +55,13 @@ def fetch_weights(source: str, revision: str, remote: Mapping[str, RemoteWeights
     return folder
 
 
+def cache_folder() -> Path:
+    """Where the Hub's client keeps what was fetched."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
 def find_commit(source: str, revision: str | None) -> str:
     """The commit that a branch or tag (default: the main branch) of a Hub model stands at. Raises as `open_hub_model` does."""
     from huggingface_hub import HfApi

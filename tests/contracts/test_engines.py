@@ -25,13 +25,15 @@ from quant_action.engines import GROUP, choose_engine, engines
 from quant_action.engines.interface import EVERY_DEVICE, Answer, Engine
 from quant_action.engines.table import HEADINGS, row
 from quant_action.errors import InputError, OutOfMemory, WorkerCrashed
-from quant_action.hardware import Device, gpu_name
+from quant_action.hardware import Device, cores, read_machine
 from quant_action.manifest import Manifest
 from quant_action.model_files import companions, open_model, read_config
 from quant_action.records import BitsandbytesScheme, Scheme, WeightScheme
 from quant_action.report import describe
+from quant_action.work import QuantizeWork, Shape
 from quant_action.workers.environment import HOST, Environment
 from quant_action.workers.process import OnProgress, WorkerResult, run_worker
+from quant_action.workers.torch_build import torch_build
 from tests.child_processes import at_first_progress, kill_when_it_starts, no_more_memory, segmentation_fault
 
 REPOSITORY = Path(__file__).parents[2]
@@ -70,7 +72,8 @@ SCHEMES: dict[str, list[Scheme]] = {
         BitsandbytesScheme(method="bitsandbytes", type="int8", double_quant=False),
     ],
 }
-HERE: tuple[Device, ...] = EVERY_DEVICE if gpu_name() else ("cpu",)
+GPU = read_machine().gpu
+HERE: tuple[Device, ...] = EVERY_DEVICE if GPU else ("cpu",)
 
 
 def possible(engine: Engine, device: Device) -> list[Scheme]:
@@ -245,6 +248,21 @@ def test_artifacts_pass_the_checks(engine: Engine, device: Device, scheme: Schem
     kept = {path.name: path.read_bytes() for path in companions(base.folder)}
     assert {path.name: path.read_bytes() for path in companions(done.folder)} == kept
     assert all(path.stat().st_size for path in done.folder.iterdir())
+
+
+@pytest.mark.end_to_end
+@EVERY_SCHEME
+def test_what_it_takes_was_estimated(engine: Engine, device: Device, scheme: Scheme, made: Maker) -> None:
+    """Disk anywhere; memory within a quarter where engines were measured, with a torch for the CPU: CUDA's libraries take their own."""
+    done, shape = made(engine, device, scheme), Shape.of(open_model(EXAMPLE / "model"))
+    tokens = 8 * 64 if engine.needs_calibration(scheme) else 0
+    gpu = GPU.name if GPU and device == "cuda" else None
+    expected = engine.estimate(QuantizeWork(shape=shape, scheme=scheme, tokens=tokens, gpu=gpu, cores=cores()))
+    assert expected.disk == pytest.approx(sum(path.stat().st_size for path in done.folder.glob("*.safetensors")), rel=0.15)
+    assert (expected.gpu_memory is None) == (device == "cpu")
+    build = torch_build(engine.environment)
+    if device == "cpu" and build and build.cuda is None and engine.worker.startswith("quant_action."):
+        assert expected.memory == pytest.approx(done.result.peak_memory, rel=0.25)
 
 
 @pytest.mark.end_to_end

@@ -52,6 +52,13 @@ class Team:
         clean = {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.folder / "hf"), "HF_TOKEN": "", "HUGGING_FACE_HUB_TOKEN": ""}
         return quant_action(*arguments, cwd=self.folder, env=clean | {"HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1,localhost"} | env)
 
+    def checks(self, **env: str) -> tuple[int, str]:
+        """Exit code, and everything that is found."""
+        ended = self.calls("check", "--json", **env)
+        assert "Traceback" not in ended.err
+        findings = json.loads(ended.out)["findings"]
+        return ended.code, "\n".join(f"{found['where']}: {found['message']} | {found['remedy']}" for found in findings)
+
     def plan(self, **env: str) -> dict[str, Any]:
         ended = self.calls("plan", "--json", **env)
         assert ended.code == 0, ended.err
@@ -85,9 +92,9 @@ def test_a_plan_without_the_weights_is_the_plan_with_them(team: Team) -> None:
     assert team.fetched_weights == []
     assert 0 < team.hub.sent("/large/") < 110_000  # of 1.3 MB
 
-    checked = team.calls("check")
-    assert checked.code == 0
-    assert "1.3 MB still on the Hub" in checked.out
+    code, found = team.checks()
+    assert code == 0
+    assert f"1.3 MB still on the Hub; the first run fetches them | To have them before: hf download {ID}" in found
     assert team.fetched_weights == []
 
     offline = team.calls("quantize", "--candidate", "nf4", HF_HUB_OFFLINE="1")
@@ -100,6 +107,8 @@ def test_a_plan_without_the_weights_is_the_plan_with_them(team: Team) -> None:
     asked = len(team.hub.requests)
     after = team.plan(HF_HUB_OFFLINE="1")
     assert after.pop("cached") == {"nf4": True, "rtn-w4": False}
+    assert after.pop("estimates")["jobs"]["nf4"]["quantize"]["earlier_runs"] == 1
+    assert before.pop("estimates")["jobs"]["nf4"]["quantize"]["earlier_runs"] == 0
     assert before.pop("cached") == {"nf4": False, "rtn-w4": False}
     assert after == before
     assert len(team.hub.requests) == asked
@@ -139,12 +148,14 @@ def test_a_gated_model_says_which_token_was_used_and_where_to_ask(team: Team, to
     commit = team.hub.add(ID, EXAMPLE / "model", gated=True)
     team.hub.tokens.add(SECRET)
     team.writes(commit)
-    ended = team.calls("check", HF_TOKEN=token)
-    assert ended.code == 2
-    assert f"{ID}@{commit[:12]}: {expected}" in ended.err
-    assert f"{team.hub.url}/{ID}" in ended.err or "valid" in ended.err
+    code, found = team.checks(HF_TOKEN=token)
+    assert code == 2
+    assert f"{ID}@{commit[:12]}: {expected}" in found
+    assert f"{team.hub.url}/{ID}" in found or "valid" in found
+    assert SECRET not in found
+    ended = team.calls("plan", HF_TOKEN=token)
+    assert (ended.code, f"{ID}@{commit[:12]}: {expected}" in ended.err) == (2, True)
     assert SECRET not in ended.out + ended.err
-    assert "Traceback" not in ended.err
 
 
 def test_a_gated_model_with_access(team: Team) -> None:
@@ -155,33 +166,31 @@ def test_a_gated_model_with_access(team: Team) -> None:
 
 
 def test_models_that_the_hub_does_not_have(team: Team) -> None:
-    ended = team.calls("check")
-    assert (ended.code, "is not on the Hub, or is private; it was asked for without a token" in ended.err) == (2, True)
+    code, found = team.checks()
+    assert (code, "is not on the Hub, or is private; it was asked for without a token" in found) == (2, True)
     team.hub.add(ID, EXAMPLE / "model")
-    ended = team.calls("check")
-    assert (ended.code, "is a revision that the Hub does not have" in ended.err) == (2, True)
+    code, found = team.checks()
+    assert (code, "is a revision that the Hub does not have" in found) == (2, True)
     team.writes("f" * 40, id="a--b/c..d")
-    ended = team.calls("check")
-    assert (ended.code, "is not a Hub id" in ended.err) == (2, True)
+    code, found = team.checks()
+    assert (code, "is not a Hub id" in found) == (2, True)
 
 
 def test_no_network_and_no_cache(team: Team) -> None:
-    ended = team.calls("check", HF_ENDPOINT="http://127.0.0.1:9")
-    assert ended.code == 5
-    assert f"{ID}@ffffffffffff: could not be fetched" in ended.err
-    assert "Traceback" not in ended.err
-    ended = team.calls("check", HF_HUB_OFFLINE="1")
-    assert ended.code == 5
-    assert "HF_HUB_OFFLINE forbids to fetch the rest" in ended.err
-    assert "Unset HF_HUB_OFFLINE" in ended.err
+    code, found = team.checks(HF_ENDPOINT="http://127.0.0.1:9")
+    assert code == 5
+    assert f"{ID}@ffffffffffff: could not be fetched" in found
+    code, found = team.checks(HF_HUB_OFFLINE="1")
+    assert code == 5
+    assert "HF_HUB_OFFLINE forbids to fetch the rest" in found
+    assert "Unset HF_HUB_OFFLINE" in found
 
 
 def test_a_login_page_in_place_of_the_hub(team: Team) -> None:
     team.hub.garbled = True
-    ended = team.calls("check")
-    assert ended.code == 5
-    assert f"{ID}@ffffffffffff: got an answer that is not the Hub's" in ended.err
-    assert "Traceback" not in ended.err
+    code, found = team.checks()
+    assert code == 5
+    assert f"{ID}@ffffffffffff: got an answer that is not the Hub's" in found
 
 
 def test_bytes_that_are_not_those_listed(team: Team) -> None:
@@ -217,7 +226,7 @@ def test_pickled_weights_are_refused_before_anything_is_fetched(team: Team, tmp_
     folder = model_copy(tmp_path / "model")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     team.writes(team.hub.add(ID, folder))
-    ended = team.calls("check")
-    assert ended.code == 2
-    assert "has pickled weights only (pytorch_model.bin)" in ended.err
+    code, found = team.checks()
+    assert code == 2
+    assert "has pickled weights only (pytorch_model.bin)" in found
     assert team.hub.sent("/large/") == 0

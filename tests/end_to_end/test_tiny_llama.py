@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
+from quant_action.estimate import BOUND
 from quant_action.manifest import Manifest
 from quant_action.records import Candidate, Evaluation, Outcome, Plan, Verdict
 from quant_action.values import Values
+from quant_action.workers.environment import HOST
+from quant_action.workers.torch_build import torch_build
 
 from .conftest import EXAMPLE, TOKEN, Finished, quant_action
 
@@ -142,6 +145,33 @@ def test_second_run_does_nothing_again_and_says_so(finished: Finished, tmp_path:
     assert again.err.count("cached") == 2 * len(CANDIDATES) + 1
     assert {path: path.stat().st_mtime_ns for path in (finished.folder / ".quant/cache").rglob("*.json")} == before
     assert json.loads(again.out)["winner"] == Verdict.load(finished.run / "verdict.json").winner
+
+
+@pytest.mark.parametrize("id", ["baseline", *CANDIDATES])
+def test_memory_was_estimated_within_a_quarter(finished: Finished, id: str) -> None:
+    """Of engines by themselves: `tests/contracts/test_engines.py`."""
+    records: list[Candidate | Evaluation] = [Evaluation.load(finished.run / f"evaluations/{id}.json")]
+    if id != "baseline":
+        records.append(Candidate.load(finished.run / f"candidates/{id}/candidate.json"))
+    for record in records:
+        assert record.estimate is not None
+        build = torch_build(HOST)
+        if build and build.cuda is None:  # see tests/contracts/test_engines.py
+            assert record.estimate.memory == pytest.approx(record.peak_memory, rel=0.25)
+        assert record.estimate.gpu_memory is None
+
+
+def test_later_plans_learn_from_what_was_measured(finished: Finished) -> None:
+    planned = json.loads(quant_action("plan", "--json", cwd=finished.folder).out)["estimates"]
+    assert planned["total"]["seconds"] == 0
+    baseline = Evaluation.load(finished.run / "evaluations/baseline.json")
+    assert baseline.estimate is not None
+    slower = baseline.seconds / baseline.estimate.seconds
+    of_baseline = planned["jobs"]["baseline"]["evaluate"]
+    assert of_baseline["earlier_runs"] == 1
+    assert of_baseline["memory"] == pytest.approx(baseline.peak_memory, abs=1)
+    assert of_baseline["seconds"] == pytest.approx(baseline.estimate.seconds * min(max(slower, 1 / BOUND), BOUND))
+    assert planned["jobs"]["gptq-w4"]["quantize"]["earlier_runs"] == 2  # the other one of its engine and method had three bits
 
 
 def test_plan_marks_what_is_cached(finished: Finished) -> None:

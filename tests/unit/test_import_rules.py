@@ -18,10 +18,11 @@ LAYERS = {
     **dict.fromkeys(
         ("errors", "storage", "records", "manifest", "values", "data", "spec_source", "spec", "model_files", "hardware", "guide"), DATA
     ),
+    **dict.fromkeys(("work", "costs", "findings"), DATA),
     **dict.fromkeys(("engines", "metrics", "formats", "remotes", "workers", "checkpoints", "scorer"), CHOICES),
-    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run"), CHOICES),
-    **dict.fromkeys(("init", "plan", "quantize", "evaluate", "judge", "report"), STAGES),
-    "pipeline": PIPELINE,
+    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate"), CHOICES),
+    **dict.fromkeys(("init", "plan", "quantize", "evaluate", "judge", "report", "check"), STAGES),
+    **dict.fromkeys(("pipeline", "preflight"), PIPELINE),
     **dict.fromkeys(("cli", "commands", "asking", "console", "__main__"), CLI),
 }
 HEAVY = {"torch", "transformers", "accelerate", "bitsandbytes", "greenlet"}

@@ -3,12 +3,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
+from quant_action.checkpoints.formats import format_of
+from quant_action.engines import engines
 from quant_action.errors import DataError, SpecError
 from quant_action.gates import gate_limits
 from quant_action.inputs import open_inputs
-from quant_action.plan import PRESETS, make_plan, resolve_scheme
+from quant_action.plan import PRESETS, make_plan, named_layers, resolve_scheme
 from quant_action.records import BitsandbytesScheme, Plan, WeightScheme
 from quant_action.spec import AwqCandidate, GptqCandidate, RtnCandidate, load_spec
 
@@ -93,8 +99,63 @@ def test_results_of_two_devices_are_never_mixed(workspace: Path) -> None:
 def test_group_size_that_does_not_divide_a_layer_names_it(edit_spec: Edit) -> None:
     message = refusal(edit_spec("group_size: 32", "group_size: 64"))
     assert message == (
-        "quant.yml:6:36: candidate gptq-w4: groups of 64 do not divide the 96 inputs of model.layers.0.mlp.down_proj (and 1 more layers)"
+        "quant.yml:6:36: candidate gptq-w4: groups of 64 do not divide the 96 inputs of model.layers.{0-1}.mlp.down_proj"
         " | Sizes that divide every layer: 16, 32; or channel."
+    )
+
+
+@pytest.mark.parametrize(
+    ("layers", "named"),
+    [
+        (["model.layers.7.mlp.up"], "model.layers.7.mlp.up"),
+        ([f"h.{number}.fc" for number in (0, 1, 2, 5, 10, 11)], "h.{0-2,5,10-11}.fc"),
+        (["h.0.a", "h.0.b", "h.1.a"], "h.{0-1}.a, h.0.b"),
+        (["layers.3"], "layers.3"),
+    ],
+)
+def test_layers_are_named_together_and_none_is_left_out(layers: list[str], named: str) -> None:
+    assert named_layers(layers) == named
+
+
+@given(
+    method=st.sampled_from(["gptq", "awq", "rtn"]),
+    bits=st.sampled_from([2, 3, 4, 8]),
+    outputs=st.integers(1, 200),
+    inputs=st.integers(1, 200),
+)
+def test_shapes_are_refused_before_the_work_as_the_formats_refuse_them(method: str, bits: int, outputs: int, inputs: int) -> None:
+    scheme = WeightScheme(method=method, bits=bits, group_size=-1, symmetric=True, clip=False, scales=None)  # type: ignore[arg-type]
+    said = format_of(scheme).refuses(out_features=outputs, in_features=inputs, scheme=scheme)
+    assert engines()["native"].refuses_shape(scheme, outputs, inputs) == said
+
+
+@pytest.mark.parametrize(
+    ("engine", "method", "outputs", "inputs", "said"),
+    [
+        ("auto-gptq", "gptq", 64, 48, "48 inputs do not fill whole 32-bit words (a multiple of 32 does)"),
+        ("gptqmodel", "gptq", 40, 64, "40 outputs do not fill whole 32-bit words (a multiple of 32 does)"),
+        ("gptqmodel", "gptq", 32, 96, None),
+        ("gptqmodel", "awq", 96, 48, "96 outputs are no multiple of 64, which its clip search needs"),
+        ("autoawq", "awq", 192, 48, None),
+        ("autoawq", "awq", 100, 48, "100 outputs are no multiple of 64, which its clip search needs"),
+        ("autoawq", "awq plain", 96, 48, None),
+        ("autoawq", "awq plain", 100, 48, "100 outputs do not fill whole 32-bit words (a multiple of 8 does)"),
+        ("llm-compressor", "gptq", 40, 48, None),
+    ],
+)
+def test_shapes_that_libraries_cannot_pack(engine: str, method: str, outputs: int, inputs: int, said: str | None) -> None:
+    name, _, plain = method.partition(" ")
+    scheme = WeightScheme(method=name, bits=4, group_size=16, symmetric=False, clip=name == "awq" and not plain, scales=None)  # type: ignore[arg-type]
+    assert engines()[engine].refuses_shape(scheme, outputs, inputs) == said
+
+
+def test_a_shape_that_cannot_be_stored_names_its_layers(workspace: Path) -> None:
+    shapes = {"self_attn.q_proj": (64, 64), "mlp.up_proj": (40, 64)}
+    tensors = {f"model.layers.{n}.{name}.weight": np.ones(shape, np.float32) for n in range(2) for name, shape in shapes.items()}
+    save_file(tensors, workspace / "model/model.safetensors")
+    assert refusal(workspace / "quant.yml") == (
+        "quant.yml:6:3: candidate gptq-w4: model.layers.{0-1}.mlp.up_proj: 40 outputs do not fill whole 32-bit words "
+        "(a multiple of 32 does) | Use another method for this model."
     )
 
 

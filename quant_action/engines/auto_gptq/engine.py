@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from quant_action import costs
 from quant_action.engines.interface import Engine
+from quant_action.engines.shapes import refused_by_gptq
 from quant_action.hardware import Device
 from quant_action.records import Scheme, WeightScheme
 
@@ -42,5 +44,7 @@ ENGINE = Engine(
     ),
     needs_calibration=lambda scheme: True,
     refuses=refuses,
+    refuses_shape=lambda scheme, outputs, inputs: refused_by_gptq(outputs, inputs),
     why="AutoGPTQ 0.7.1, archived: for models that were released with it",
+    estimate=costs.auto_gptq,
 )

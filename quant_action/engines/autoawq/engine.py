@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from quant_action import costs
 from quant_action.engines.interface import Engine
+from quant_action.engines.shapes import refused_by_autoawq
 from quant_action.hardware import Device
 from quant_action.records import Scheme, WeightScheme
 
@@ -18,6 +20,11 @@ def refuses(scheme: Scheme, device: Device) -> str | None:
     if scheme.symmetric:
         return "its GEMM format needs zero points: symmetric: false"
     return "it has no groups of a whole channel" if scheme.group_size == -1 else None
+
+
+def refuses_shape(scheme: Scheme, outputs: int, inputs: int) -> str | None:
+    """See `engines/shapes.py`."""
+    return refused_by_autoawq(scheme, outputs) if isinstance(scheme, WeightScheme) else None
 
 
 ENGINE = Engine(
@@ -39,5 +46,7 @@ ENGINE = Engine(
     defaults={"awq": ("clip",)},
     needs_calibration=lambda scheme: True,
     refuses=refuses,
+    refuses_shape=refuses_shape,
     why="AutoAWQ 0.2.9, archived: for models that were released with it",
+    estimate=costs.autoawq,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quant_action import costs
 from quant_action.engines.interface import EVERY_DEVICE, Engine
 
 ENGINE = Engine(
@@ -16,4 +17,5 @@ ENGINE = Engine(
     needs_calibration=lambda scheme: False,
     refuses=lambda scheme, device: None,
     why="the library of this method",
+    estimate=costs.bitsandbytes,
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from quant_action import costs
 from quant_action.engines.interface import EVERY_DEVICE, Engine
+from quant_action.engines.shapes import refused_by_autoawq, refused_by_gptq
 from quant_action.hardware import Device
 from quant_action.records import Scheme, WeightScheme
 
@@ -37,6 +39,13 @@ def _refuses_awq(scheme: WeightScheme) -> str | None:
     return None if scheme.clip else "its AWQ always searches clip ranges"
 
 
+def refuses_shape(scheme: Scheme, outputs: int, inputs: int) -> str | None:
+    """Other shapes it packs as well, without what does not fill a word."""
+    if isinstance(scheme, WeightScheme) and scheme.method == "awq":
+        return refused_by_autoawq(scheme, outputs)
+    return refused_by_gptq(outputs, inputs)
+
+
 ENGINE = Engine(
     name="gptqmodel",
     methods={"gptq": EVERY_DEVICE, "awq": ("cuda",)},
@@ -55,5 +64,8 @@ ENGINE = Engine(
     defaults={"awq": ("clip",)},
     needs_calibration=lambda scheme: True,
     refuses=refuses,
+    refuses_shape=refuses_shape,
     why="the library GPTQModel",
+    estimate=costs.gptqmodel,
+    builds_with=("nvcc", "ninja"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quant_action import costs
 from quant_action.engines.interface import EVERY_DEVICE, Engine
 from quant_action.hardware import Device
 from quant_action.records import Scheme, WeightScheme
@@ -42,4 +43,6 @@ ENGINE = Engine(
     needs_calibration=lambda scheme: True,
     refuses=refuses,
     why="the library llm-compressor",
+    estimate=costs.llm_compressor,
+    builds_with=("cc",),
 )

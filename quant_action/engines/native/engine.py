@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from quant_action import costs
 from quant_action.engines.interface import EVERY_DEVICE, Engine
+from quant_action.engines.shapes import refused_by_awq, refused_by_gptq
 from quant_action.hardware import Device
 from quant_action.records import Scheme, WeightScheme
 
@@ -29,6 +31,11 @@ def refuses(scheme: Scheme, device: Device) -> str | None:
     return None
 
 
+def refuses_shape(scheme: Scheme, outputs: int, inputs: int) -> str | None:
+    """4-bit AWQ is stored as AWQ, everything else as GPTQ."""
+    return refused_by_awq(outputs) if scheme.method == "awq" and scheme.bits == 4 else refused_by_gptq(outputs, inputs)
+
+
 ENGINE = Engine(
     name="native",
     methods={"gptq": EVERY_DEVICE, "awq": EVERY_DEVICE, "rtn": EVERY_DEVICE},
@@ -47,5 +54,7 @@ ENGINE = Engine(
     defaults={"gptq": ("act_order", "static_groups", "clip"), "awq": ("clip",)},
     needs_calibration=needs_calibration,
     refuses=refuses,
+    refuses_shape=refuses_shape,
     why="any device, any option, no other environment",
+    estimate=costs.native,
 )

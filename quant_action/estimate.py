@@ -1,0 +1,184 @@
+"""What a plan will take: the formulas of `costs.py` on what the plan says, corrected by what earlier runs on this machine measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TypeVar
+
+from quant_action.costs import score
+from quant_action.engines import engines
+from quant_action.errors import IntegrityError
+from quant_action.hardware import cores, device_of
+from quant_action.inputs import DataFile, Inputs
+from quant_action.records import Candidate, Estimate, Evaluation, Job, Plan
+from quant_action.store import Store
+from quant_action.work import DataSize, QuantizeWork, ScoreWork, Shape, score_work
+from quant_action.workers.fingerprint import fingerprint
+
+Measured = TypeVar("Measured", Candidate, Evaluation)
+
+BOUND = 4.0
+"""No correction is larger than this factor: a machine that was busy, or swapped, once shall not decide all later plans."""
+
+
+def expect_quantizing(plan: Plan, job: Job, inputs: Inputs) -> Estimate:
+    """Of making one candidate, uncorrected."""
+    engine = engines()[job.engine]
+    calibrated = plan.calibration is not None and engine.needs_calibration(job.scheme)
+    work = QuantizeWork(
+        shape=Shape.of(inputs.model),
+        scheme=job.scheme,
+        tokens=plan.calibration.samples * plan.calibration.tokens if plan.calibration and calibrated else 0,
+        gpu=_gpu(plan),
+        cores=cores(),
+    )
+    return _signed(engine.estimate(work))
+
+
+def expect_scoring(plan: Plan, job: Job | None, inputs: Inputs) -> Estimate:
+    """Of measuring one candidate, or (`job` None) the baseline, uncorrected."""
+    return _signed(score(_score_work(plan, job, inputs)))
+
+
+def text_tokens(plan: Plan, inputs: Inputs) -> int:
+    """Of the evaluation text, about: counting them would need the tokenizer."""
+    return _score_work(plan, None, inputs).text_tokens
+
+
+def _score_work(plan: Plan, job: Job | None, inputs: Inputs) -> ScoreWork:
+    return score_work(
+        Shape.of(inputs.model),
+        job.scheme if job else None,
+        plan.protocol,
+        text=_data_size(inputs.text) if inputs.text else None,
+        tasks={name: _data_size(file) for name, file in inputs.tasks.items()},
+        gpu=_gpu(plan),
+        cores=cores(),
+    )
+
+
+def _signed(estimate: Estimate) -> Estimate:
+    return estimate.model_copy(update={"formulas": fingerprint((), ("quant_action.costs", "quant_action.work"))})
+
+
+def _gpu(plan: Plan) -> str | None:
+    return plan.device if device_of(plan.device) == "cuda" else None
+
+
+def _data_size(file: DataFile) -> DataSize:
+    return DataSize(bytes=file.path.stat().st_size, rows=file.rows)
+
+
+# Corrected by experience --------------------------------------------------------------------------------------------
+
+
+def measured_here(store: Store, kind: type[Measured]) -> list[Measured]:
+    """The newest records in the cache; what cannot be read is left out."""
+    found: list[Measured] = []
+    for path in store.records("candidate" if kind is Candidate else "evaluation"):
+        try:
+            found.append(kind.load(path))
+        except (OSError, IntegrityError):
+            continue
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """An estimate after its correction."""
+
+    estimate: Estimate
+    runs: int
+    """Earlier runs that it is corrected by; 0 where nothing like it was measured here."""
+
+
+def learnt_quantizing(estimate: Estimate, job: Job, device: str, past: Iterable[Candidate]) -> Expected:
+    """Corrected by candidates of the same engine and method on the same device."""
+    return corrected(
+        estimate, [old for old in past if (old.engine, old.scheme.method, old.device) == (job.engine, job.scheme.method, device)]
+    )
+
+
+def learnt_scoring(estimate: Estimate, job: Job | None, device: str, past: Iterable[Evaluation]) -> Expected:
+    """Corrected by evaluations on the same device: of baselines for a baseline, of candidates for a candidate."""
+    subject = "baseline" if job is None else "candidate"
+    return corrected(estimate, [old for old in past if (old.subject, old.device) == (subject, device)])
+
+
+def corrected(estimate: Estimate, past: Sequence[Candidate | Evaluation]) -> Expected:
+    """Each figure times the median, over earlier runs, of measured to estimated, at most `BOUND` either way.
+
+    Runs without an estimate, or with one of other formulas, are not counted. Disk is not corrected: it follows from the formats.
+    """
+    known = [(old, old.estimate) for old in past if old.estimate is not None and old.estimate.formulas == estimate.formulas]
+    if not known:
+        return Expected(estimate=estimate, runs=0)
+    on_gpu = [(old.peak_gpu_memory, before.gpu_memory) for old, before in known if old.peak_gpu_memory and before.gpu_memory]
+    return Expected(
+        estimate=Estimate(
+            seconds=estimate.seconds * _ratio([(old.seconds, before.seconds) for old, before in known]),
+            memory=int(estimate.memory * _ratio([(old.peak_memory, before.memory) for old, before in known])),
+            gpu_memory=None if estimate.gpu_memory is None else int(estimate.gpu_memory * _ratio(on_gpu)),
+            disk=estimate.disk,
+        ),
+        runs=len(known),
+    )
+
+
+def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
+    """Median of measured / estimated, within the bound; 1 where there is nothing."""
+    ratios = [measured / before for measured, before in pairs if before > 0]
+    return min(max(median(ratios), 1 / BOUND), BOUND) if ratios else 1.0
+
+
+# A whole plan -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobForecast:
+    """Of one candidate, or of the baseline, which is only scored."""
+
+    id: str
+    quantize: Expected | None
+    score: Expected
+    quantized: bool
+    """Already in the cache."""
+    scored: bool
+
+    @property
+    def to_do(self) -> tuple[Estimate, ...]:
+        """What is not cached."""
+        made = [] if self.quantize is None or self.quantized else [self.quantize.estimate]
+        return tuple(made + ([] if self.scored else [self.score.estimate]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    jobs: tuple[JobForecast, ...]
+    """The baseline first."""
+
+    @property
+    def total(self) -> Estimate:
+        """Of what is to be done, one after the other: seconds and disk add up, memory is the most of any."""
+        todo = [estimate for job in self.jobs for estimate in job.to_do]
+        on_gpu = [estimate.gpu_memory for estimate in todo if estimate.gpu_memory is not None]
+        return Estimate(
+            seconds=sum(estimate.seconds for estimate in todo),
+            memory=max((estimate.memory for estimate in todo), default=0),
+            gpu_memory=max(on_gpu) if on_gpu else None,
+            disk=sum(estimate.disk for estimate in todo),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        def of(expected: Expected | None) -> dict[str, object] | None:
+            return None if expected is None else {**figures(expected.estimate), "earlier_runs": expected.runs}
+
+        def figures(estimate: Estimate) -> dict[str, object]:
+            return estimate.model_dump(mode="json", exclude={"formulas"})
+
+        return {
+            "jobs": {job.id: {"quantize": of(job.quantize), "evaluate": of(job.score)} for job in self.jobs},
+            "total": figures(self.total),
+        }

@@ -1,0 +1,147 @@
+"""`check` and the estimates of `plan`: looks at everything that a run would need, and starts nothing."""
+
+from __future__ import annotations
+
+from quant_action.check import (
+    broken_engine_findings,
+    disk_findings,
+    engine_findings,
+    environment_disk_findings,
+    environment_findings,
+    evidence_findings,
+    gpu_findings,
+    memory_findings,
+    token_finding,
+    torch_findings,
+    weight_findings,
+)
+from quant_action.engines import installed
+from quant_action.errors import DataError, EnvironmentMissing, QuantActionError, RunError
+from quant_action.estimate import (
+    Forecast,
+    JobForecast,
+    expect_quantizing,
+    expect_scoring,
+    learnt_quantizing,
+    learnt_scoring,
+    measured_here,
+    text_tokens,
+)
+from quant_action.evaluate import cached_evaluation, evaluation_key
+from quant_action.findings import Finding, Findings, of_error, ok
+from quant_action.formats.wording import format_bytes
+from quant_action.hardware import Machine, device_class, free_disk, read_machine
+from quant_action.inputs import Inputs, open_inputs
+from quant_action.model_files import ModelFiles
+from quant_action.pipeline import Session, Settings, store_of
+from quant_action.plan import candidate_problems, make_plan
+from quant_action.quantize import cached_candidate
+from quant_action.records import Candidate, Evaluation, Job
+from quant_action.remotes import hub
+from quant_action.spec import LoadedSpec, Model, load_spec
+from quant_action.store import BASELINE
+from quant_action.workers.environment import HOST, Environment, cache_folder, interpreter
+from quant_action.workers.torch_build import torch_build
+
+NO_GPU = "GPU"
+"""Stands for the name of a GPU that was asked for and is not there, so that the rest can be checked all the same."""
+
+
+def forecast(session: Session) -> Forecast:
+    """What each part of a plan will take, corrected by the runs that are in the cache."""
+    plan, inputs, store = session.plan, session.inputs, session.store
+    candidates, evaluations = measured_here(store, Candidate), measured_here(store, Evaluation)
+
+    def of(job: Job | None) -> JobForecast:
+        made = cached_candidate(store, job.key) if job else None
+        key = plan.baseline_key if job is None else evaluation_key(plan, made) if made else None
+        return JobForecast(
+            id=job.id if job else BASELINE,
+            quantize=learnt_quantizing(expect_quantizing(plan, job, inputs), job, plan.device, candidates) if job else None,
+            score=learnt_scoring(expect_scoring(plan, job, inputs), job, plan.device, evaluations),
+            quantized=made is not None,
+            scored=key is not None and cached_evaluation(store, key) is not None,
+        )
+
+    return Forecast(jobs=tuple(of(job) for job in (None, *plan.jobs)))
+
+
+def check(settings: Settings) -> Findings:
+    """Everything that would stop, slow or weaken a run; goes on after an error as far as it makes sense."""
+    machine = read_machine()
+    found: list[Finding] = []
+    try:
+        device = device_class(settings.device, machine)
+    except RunError as error:
+        found.append(of_error("GPU", error))
+        device = NO_GPU
+    found += gpu_findings(machine, device)
+    try:
+        loaded = load_spec(settings.spec)
+    except QuantActionError as error:
+        return Findings(findings=(of_error("spec", error), *found, *_host(machine, device)))
+    spec = ok("spec", f"{len(loaded.spec.candidates)} candidates", where=str(settings.spec))
+    try:
+        inputs = open_inputs(loaded)
+    except QuantActionError as error:
+        broken = of_error("data" if isinstance(error, DataError) else "model", error)
+        return Findings(findings=(spec, broken, *found, *_host(machine, device)))
+    return Findings(findings=(spec, *_inputs(loaded, inputs), *_planned(settings, loaded, inputs, device, machine, found)))
+
+
+def _inputs(loaded: LoadedSpec, inputs: Inputs) -> list[Finding]:
+    model = inputs.model
+    return [
+        ok("model", f"{model.architecture}, {format_bytes(model.size)}, {len(model.linear_layers)} weights to quantize"),
+        ok("data", "every row read; nothing that is measured is calibrated on"),
+        *([] if loaded.spec.model.is_local else _hub(loaded.spec.model, model)),
+    ]
+
+
+def _hub(asked: Model, model: ModelFiles) -> list[Finding]:
+    cache = hub.cache_folder()
+    missing = weight_findings(model, free_disk(cache), source=asked.source, revision=asked.revision, cache=str(cache))
+    return [token_finding(hub.token_source()), *missing]
+
+
+def _planned(settings: Settings, loaded: LoadedSpec, inputs: Inputs, device: str, machine: Machine, gpu: list[Finding]) -> list[Finding]:
+    """About the candidates, each that can be made being planned whatever the others lack."""
+    problems = candidate_problems(loaded, inputs, device)
+    found = [
+        finding.model_copy(update={"message": finding.message.removeprefix(f"candidate {name}: ")})
+        for name, errors in problems.items()
+        for finding in (of_error(f"candidate {name}", error) for error in errors)
+    ]
+    good = [name for name in loaded.spec.candidates if name not in problems]
+    try:
+        plan = make_plan(loaded, inputs, device, candidates=good)
+    except QuantActionError as error:
+        return [*found, of_error("evaluation", error), *gpu, *_host(machine, device)]
+    if good:
+        found.append(ok("candidates", ", ".join(f"{job.id} ({job.engine})" for job in plan.jobs) + ": every layer fits"))
+    store = store_of(loaded, settings)
+    expected = forecast(Session(loaded=loaded, inputs=inputs, plan=plan, store=store, timeout=settings.timeout))
+    environments = {job.environment for job in plan.jobs} - {HOST}
+    missing = sorted(name for name in environments if not Environment(name).is_complete)
+    items = sum(min(task.limit or inputs.tasks[task.id].rows, inputs.tasks[task.id].rows) for task in plan.protocol.tasks)
+    return [
+        *found,
+        *evidence_findings(loaded, plan.jobs, items=items, text_tokens=text_tokens(plan, inputs)),
+        *gpu,
+        *_host(machine, device),
+        *torch_findings(machine, device, {name: torch_build(name) for name in sorted(environments)}),
+        *environment_findings(plan.jobs, missing),
+        *broken_engine_findings(installed().broken.values()),
+        *engine_findings(machine, device, plan.jobs),
+        *memory_findings(machine, device, expected, mapped=inputs.model.size),
+        *disk_findings(expected, free_disk(store.cache), cache=str(store.cache)),
+        *environment_disk_findings(missing, device, free_disk(cache_folder()), folder=str(cache_folder())),
+    ]
+
+
+def _host(machine: Machine, device: str) -> list[Finding]:
+    try:
+        interpreter(HOST)
+    except EnvironmentMissing as error:
+        return [of_error("torch", error)]
+    return torch_findings(machine, device, {HOST: torch_build(HOST)})
