@@ -20,6 +20,7 @@ from quant_action.records import (
     ModelRef,
     Plan,
     Protocol,
+    RuntimeProtocol,
     Scheme,
     TaskProtocol,
     TextProtocol,
@@ -64,8 +65,10 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str) -> Plan:
     scorer = fingerprint(SCORER_REQUIRES, SCORER_SOURCES)
     baseline_key = digest_of(["baseline", inputs.model_digest, protocol.digest, scorer, device_class])
     jobs = tuple(_job(loaded, name, inputs, calibration, device_class) for name in spec.candidates)
+    runtime = RuntimeProtocol() if spec.evaluation.runtime else None
+    decides = [spec.name, baseline_key, [[job.id, job.key] for job in jobs], *([runtime.model_dump()] if runtime else [])]
     return Plan(
-        key=digest_of([spec.name, baseline_key, [[job.id, job.key] for job in jobs]]),
+        key=digest_of(decides),
         name=spec.name,
         spec=loaded.source.path.name,
         spec_digest=loaded.source.digest,
@@ -81,6 +84,7 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str) -> Plan:
         protocol=protocol,
         scorer=scorer,
         baseline_key=baseline_key,
+        runtime=runtime,
         jobs=jobs,
     )
 

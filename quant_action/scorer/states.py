@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from quant_action.errors import IntegrityError
@@ -45,3 +45,14 @@ def load_head(folder: Path, *, device: str) -> Head:
         return Head.load(folder / HEAD, device=device)
     except (OSError, SafetensorError) as error:
         raise IntegrityError(f"the baseline's head is not readable ({error})", where=str(folder / HEAD), remedy=REMEDY) from error
+
+
+def first_ids(folder: Path, *, windows: int, tokens: int) -> torch.Tensor:
+    """Ids [windows, tokens] of the beginning of the first windows that the baseline was scored on; fewer where it has fewer."""
+    rows: list[torch.Tensor] = []
+    for batch in range(windows):
+        if len(rows) >= windows or not _batch_file(folder, batch).exists():
+            break
+        with safe_open(_batch_file(folder, batch), framework="pt") as file:
+            rows.extend(file.get_tensor("ids"))
+    return torch.stack(rows[:windows])[:, :tokens]

@@ -75,6 +75,11 @@ class Environment:
         return cache_folder() / f"{self.name}-{self.key[:12]}"
 
     @property
+    def kernels(self) -> Path:
+        """Where its libraries keep GPU kernels that they compile on first use, for minutes: beside it, so that they are compiled once."""
+        return self.folder.with_name(self.folder.name + ".kernels")
+
+    @property
     def python(self) -> Path:
         return self.folder / "bin/python"
 
@@ -158,7 +163,16 @@ def worker_variables(environment: str, control: Path) -> dict[str, str]:
         ours = control / "ours"
         ours.mkdir()
         (ours / PACKAGE.name).symlink_to(PACKAGE)
-        kept |= {"PYTHONPATH": str(ours)}
+        kernels = Environment(environment).kernels
+        kept |= {
+            "PYTHONPATH": str(ours),
+            "GPTQMODEL_TORCH_EXTENSIONS_DIR": str(kernels / "gptqmodel"),
+            "GPTQMODEL_CACHE_DIR": str(kernels / "sources"),
+            "GPTQMODEL_OFFLINE": "1",  # a kernel whose sources would be downloaded is left out for the next best
+            "TORCHINDUCTOR_CACHE_DIR": str(kernels / "inductor"),
+            "TORCH_EXTENSIONS_DIR": str(kernels / "torch"),
+            "TRITON_CACHE_DIR": str(kernels / "triton"),
+        }
     return (
         DEFAULTS
         | kept

@@ -17,13 +17,13 @@ DATA, CHOICES, STAGES, PIPELINE, CLI = range(5)
 LAYERS = {
     **dict.fromkeys(("errors", "storage", "records", "manifest", "values", "data", "spec_source", "spec", "model_files", "hardware"), DATA),
     **dict.fromkeys(("engines", "metrics", "formats", "remotes", "workers", "checkpoints", "scorer"), CHOICES),
-    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run"), CHOICES),
-    **dict.fromkeys(("plan", "quantize", "evaluate", "judge", "report"), STAGES),
+    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "runtimes", "rehearsal"), CHOICES),
+    **dict.fromkeys(("plan", "quantize", "evaluate", "check_runtime", "judge", "report"), STAGES),
     "pipeline": PIPELINE,
     **dict.fromkeys(("cli", "commands", "console", "__main__"), CLI),
 }
 HEAVY = {"torch", "transformers", "accelerate", "bitsandbytes", "greenlet"}
-HEAVY_HOMES = ("quant_action.engines.", "quant_action.checkpoints", "quant_action.scorer")
+HEAVY_HOMES = ("quant_action.engines.", "quant_action.checkpoints", "quant_action.scorer", "quant_action.runtimes.", "quant_action.rehearsal.")
 LAZY = {"scipy", "matplotlib", "huggingface_hub"}
 """Light enough for the host, too slow for `--help`: imported inside functions."""
 
