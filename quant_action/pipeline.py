@@ -102,25 +102,25 @@ def prepare(settings: Settings) -> Session:
 def run(settings: Settings, listener: Listener) -> Finished:
     """Everything. What is cached is not done again; a candidate that breaks does not stop the others."""
     session = _start(settings)
-    _install(session, session.plan.jobs, listener)
+    install_environments(session, session.plan.jobs, listener)
     made: dict[str, Candidate] = {}
     measured: dict[str, Evaluation] = {}
     for job in session.plan.jobs:
         try:
-            made[job.id] = _quantize(session, job, listener)
+            made[job.id] = make_candidate(session, job, listener)
         except RunError as error:
             _record_failure(session.run, job, "quantize", error, listener)
-    _evaluate_baseline(session, listener)
+    measure_baseline(session, listener)
     for job in session.plan.jobs:
         try:
             if job.id in made:
-                measured[job.id] = _evaluate(session, job, made[job.id], listener)
+                measured[job.id] = measure_candidate(session, job, made[job.id], listener)
         except RunError as error:
             _record_failure(session.run, job, "evaluate", error, listener)
     for job in session.plan.jobs:
         try:
             if session.plan.runtime and job.id in measured:
-                _check_runtime(session, job, made[job.id], measured[job.id], listener)
+                compare_runtime(session, job, made[job.id], measured[job.id], listener)
         except RunError as error:
             _record_failure(session.run, job, "runtime", error, listener)
     session.run.mark_latest(session.plan.name)
@@ -132,9 +132,9 @@ def quantize_only(settings: Settings, chosen: str | None, listener: Listener) ->
     """Make the candidates (or the chosen one) and nothing more."""
     session = _start(settings)
     jobs = _chosen(session.plan, chosen)
-    _install(session, jobs, listener)
+    install_environments(session, jobs, listener)
     for job in jobs:
-        _quantize(session, job, listener)
+        make_candidate(session, job, listener)
     return session
 
 
@@ -143,12 +143,12 @@ def evaluate_only(settings: Settings, chosen: str | None, listener: Listener) ->
     session = _start(settings)
     jobs = _chosen(session.plan, chosen)
     made = {job.id: _made(session, job, settings) for job in jobs}
-    _install(session, jobs, listener)
-    _evaluate_baseline(session, listener)
+    install_environments(session, jobs, listener)
+    measure_baseline(session, listener)
     for job in jobs:
-        evaluation = _evaluate(session, job, made[job.id], listener)
+        evaluation = measure_candidate(session, job, made[job.id], listener)
         if session.plan.runtime:
-            _check_runtime(session, job, made[job.id], evaluation, listener)
+            compare_runtime(session, job, made[job.id], evaluation, listener)
     session.run.mark_latest(session.plan.name)
     return session
 
@@ -207,7 +207,7 @@ def _start(settings: Settings) -> Session:
     return session
 
 
-def _install(session: Session, jobs: Sequence[Job], listener: Listener) -> None:
+def install_environments(session: Session, jobs: Sequence[Job], listener: Listener) -> None:
     """Make the environments that jobs need, where their results are not cached, and that are not there yet."""
     engines = {job.environment for job in jobs if not session.is_cached(job)}
     runtimes = {runtime_environment(job.scheme) for job in jobs if session.plan.runtime and not session.is_checked(job)}
@@ -240,21 +240,21 @@ def _made(session: Session, job: Job, settings: Settings) -> Candidate:
     return candidate
 
 
-def _evaluate_baseline(session: Session, listener: Listener) -> Evaluation:
+def measure_baseline(session: Session, listener: Listener) -> Evaluation:
     known = cached_evaluation(session.store, session.plan.baseline_key) is not None
     evaluation = evaluate_baseline(session.plan, session.inputs, session.store, listener.step(BASELINE, "evaluate"))
     listener.done(BASELINE, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
     return evaluation
 
 
-def _quantize(session: Session, job: Job, listener: Listener) -> Candidate:
+def make_candidate(session: Session, job: Job, listener: Listener) -> Candidate:
     known = session.is_cached(job)
     candidate = quantize(session.plan, job, session.inputs, session.store, listener.step(job.id, "quantize"))
     listener.done(job.id, "quantize", "cached" if known else f"{candidate.seconds:.1f} s")
     return candidate
 
 
-def _evaluate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> Evaluation:
+def measure_candidate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> Evaluation:
     known = cached_evaluation(session.store, evaluation_key(session.plan, candidate)) is not None
     evaluation = evaluate_candidate(session.plan, job.id, candidate, session.inputs, session.store, listener.step(job.id, "evaluate"))
     listener.done(job.id, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
@@ -262,7 +262,7 @@ def _evaluate(session: Session, job: Job, candidate: Candidate, listener: Listen
     return evaluation
 
 
-def _check_runtime(session: Session, job: Job, candidate: Candidate, evaluation: Evaluation, listener: Listener) -> RuntimeCheck:
+def compare_runtime(session: Session, job: Job, candidate: Candidate, evaluation: Evaluation, listener: Listener) -> RuntimeCheck:
     known = session.is_checked(job)
     advance = listener.step(job.id, "runtime")
     check = check_runtime(session.plan, job.id, candidate, evaluation, session.inputs, session.store, advance)

@@ -19,11 +19,17 @@ LAYERS = {
     **dict.fromkeys(("engines", "metrics", "formats", "remotes", "workers", "checkpoints", "scorer"), CHOICES),
     **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "runtimes", "rehearsal"), CHOICES),
     **dict.fromkeys(("plan", "quantize", "evaluate", "check_runtime", "judge", "report"), STAGES),
-    "pipeline": PIPELINE,
+    **dict.fromkeys(("pipeline", "rehearse"), PIPELINE),
     **dict.fromkeys(("cli", "commands", "console", "__main__"), CLI),
 }
 HEAVY = {"torch", "transformers", "accelerate", "bitsandbytes", "greenlet"}
-HEAVY_HOMES = ("quant_action.engines.", "quant_action.checkpoints", "quant_action.scorer", "quant_action.runtimes.", "quant_action.rehearsal.")
+HEAVY_HOMES = (
+    "quant_action.engines.",
+    "quant_action.checkpoints",
+    "quant_action.scorer",
+    "quant_action.runtimes.",
+    "quant_action.rehearsal.",
+)
 LAZY = {"scipy", "matplotlib", "huggingface_hub"}
 """Light enough for the host, too slow for `--help`: imported inside functions."""
 
