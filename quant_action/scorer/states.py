@@ -48,11 +48,18 @@ def load_head(folder: Path, *, device: str) -> Head:
 
 
 def first_ids(folder: Path, *, windows: int, tokens: int) -> torch.Tensor:
-    """Ids [windows, tokens] of the beginning of the first windows that the baseline was scored on; fewer where it has fewer."""
+    """Ids [windows, tokens] of the beginning of the first windows that the baseline was scored on; fewer where it has fewer.
+
+    Raises `IntegrityError` when they are not readable.
+    """
     rows: list[torch.Tensor] = []
     for batch in range(windows):
-        if len(rows) >= windows or not _batch_file(folder, batch).exists():
+        path = _batch_file(folder, batch)
+        if batch and (len(rows) >= windows or not path.exists()):
             break
-        with safe_open(_batch_file(folder, batch), framework="pt") as file:
-            rows.extend(file.get_tensor("ids"))
+        try:
+            with safe_open(path, framework="pt") as file:
+                rows.extend(file.get_tensor("ids"))
+        except (OSError, SafetensorError) as error:
+            raise IntegrityError(f"the baseline's token ids are not readable ({error})", where=str(path), remedy=REMEDY) from error
     return torch.stack(rows[:windows])[:, :tokens]

@@ -28,6 +28,9 @@ from quant_action.storage import disk_errors, write_text
 HOST = "host"
 PACKAGE = Path(__file__).parents[1]
 LOCKS = PACKAGE / "engines"
+KERNELS = ".kernels"
+"""Suffix of the folder beside an environment that has what it compiled."""
+
 COMPLETE = "complete.json"
 """Written last: without it an environment is not there."""
 
@@ -77,7 +80,7 @@ class Environment:
     @property
     def kernels(self) -> Path:
         """Where its libraries keep GPU kernels that they compile on first use, for minutes: beside it, so that they are compiled once."""
-        return self.folder.with_name(self.folder.name + ".kernels")
+        return self.folder.with_name(self.folder.name + KERNELS)
 
     @property
     def python(self) -> Path:
@@ -125,10 +128,10 @@ class Environment:
         )
 
     def remove(self) -> list[Path]:
-        """Delete every version of it, complete or failed; returns what was deleted."""
+        """Delete every version of it, complete or failed, and its kernels; returns what was deleted."""
         found = sorted(path for path in cache_folder().glob(f"{self.name}-*") if path.is_dir())
         for path in found:
-            with FileLock(path.with_name(path.name.removesuffix(".failed") + ".lock")):
+            with FileLock(path.with_name(path.name.removesuffix(".failed").removesuffix(KERNELS) + ".lock")):
                 shutil.rmtree(path)
         return found
 
