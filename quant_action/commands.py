@@ -50,7 +50,7 @@ def _check(options: argparse.Namespace) -> int:
     out.print(f"[green]✓[/] model       {escape(session.plan.model.architecture)}, {format_bytes(session.plan.model.size)}")
     out.print("[green]✓[/] data        every row read; nothing that is measured is calibrated on")
     out.print(f"[green]✓[/] device      {escape(session.plan.device)}")
-    for name in sorted({job.environment for job in session.plan.jobs} - {HOST}):
+    for name in session.environments:
         there = Environment(name).is_complete
         state = "installed" if there else "the first run installs it: minutes, and network"
         out.print(f"{'[green]✓[/]' if there else '[yellow]![/]'} {name:<11} {state}")

@@ -1,4 +1,4 @@
-"""The whole product on one screen: spec -> plan -> quantize -> evaluate -> judge -> report."""
+"""The whole product on one screen: spec -> plan -> quantize -> evaluate (-> check_runtime) -> judge -> report."""
 
 from __future__ import annotations
 
@@ -61,6 +61,12 @@ class Session:
     @property
     def run(self) -> RunFolder:
         return self.store.run(self.plan.key)
+
+    @property
+    def environments(self) -> list[str]:
+        """Beside the host, all that its work may need, cached or not."""
+        runtimes = {runtime_environment(job.scheme) for job in self.plan.jobs if self.plan.runtime}
+        return sorted(({job.environment for job in self.plan.jobs} | runtimes) - {HOST})
 
     def is_cached(self, job: Job) -> bool:
         return cached_candidate(self.store, job.key) is not None

@@ -259,7 +259,7 @@ class LogitDifference(Value):
     kl: float
     """Mean KL(reference || other) of the next token, nats."""
     nll: float
-    """Root mean square of the differences of the true tokens' log-likelihoods from those that scoring recorded, nats."""
+    """Root mean square of the differences of the true tokens' log-likelihoods, nats: of a runtime's from those that scoring recorded."""
 
 
 class RuntimeCheck(Record):

@@ -36,6 +36,7 @@ from quant_action.runtimes.comparison import (
     layer_error,
     logit_difference,
     rounding_at_random,
+    true_nll,
 )
 from quant_action.runtimes.kernels import count_kernels, quantized_modules
 from quant_action.scorer.states import first_ids
@@ -82,7 +83,7 @@ def check(request: dict[str, Any], progress: Callable[[str, int, int], None]) ->
         progress("compare", 4, STEPS)
     refuse_layers(errors)
     found = logit_difference(theirs, ours, ids=ids, scored=scored)
-    rounding = logit_difference(rounded, ours, ids=ids, scored=scored)
+    rounding = logit_difference(rounded, ours, ids=ids, scored=true_nll(ours, ids))
     if beyond := beyond_rounding(found, rounding):
         raise EngineError(
             f"{' and '.join(kernels)} and scoring disagree beyond rounding: {beyond}",

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from quant_action.workers.environment import Environment
-
 from .conftest import copy_example, quant_action
 
 pytestmark = pytest.mark.end_to_end
@@ -18,7 +16,7 @@ BROKEN = """\
 from quant_action.engines.interface import Engine
 
 ENGINE = Engine(
-    name="broken", methods=("rtn",), environment="host", worker="broken_worker", requires=("torch",), sources=("broken",),
+    name="broken", methods=("bitsandbytes",), environment="host", worker="broken_worker", requires=("torch",), sources=("broken",),
     needs_calibration=lambda scheme: False, refuses=lambda scheme, device: None, why="for a test",
 )
 """
@@ -35,17 +33,14 @@ serve(quantize)
 """
 
 
-@pytest.mark.skipif(not Environment("modern").is_complete, reason="needs: quant-action environments --install modern")
 def test_all_candidates_of_the_example_rehearse_well_and_leave_nothing(tmp_path: Path) -> None:
     folder = copy_example(tmp_path / "tiny-llama")
-    spec = folder / "quant.yml"
-    spec.write_text(spec.read_text().replace("evaluation:\n", "evaluation:\n  runtime: true\n"))
     ended = quant_action("plan", "--rehearse", "--json", cwd=folder)
     assert ended.code == 0, ended.err
     told = json.loads(ended.out)
     assert told["twin"]["architecture"] == "LlamaForCausalLM"
     candidates = ("gptq-w4", "awq-w4", "gptq-w3", "bnb-nf4", "bnb-int8")
-    stages = [(id, stage) for id in candidates for stage in ("quantize", "evaluate", "runtime")]
+    stages = [(id, stage) for id in candidates for stage in ("quantize", "evaluate")]
     assert [(step["subject"], step["stage"]) for step in told["steps"]] == [("baseline", "evaluate"), *stages]
     assert all(step["error"] is None and step["seconds"] > 0 and step["peak_memory"] > 10**8 for step in told["steps"])
     assert "perplexity" not in ended.out
@@ -60,9 +55,10 @@ version: 1
 name: tiny-llama
 model: {source: model}
 candidates:
-  bad: {method: rtn, bits: 4, group_size: 64, engine: broken}
-  good: {method: rtn, bits: 8, group_size: 64}
+  bad: {method: bitsandbytes, type: nf4, engine: broken}
+  good: {method: bitsandbytes, type: int8}
 evaluation:
+  runtime: true
   text: {data: data/heldout.jsonl, window: 64}
 """)
     package = tmp_path / "package"
@@ -78,11 +74,12 @@ evaluation:
     assert ended.code == 4, ended.err
     rows = {line.split()[0]: line for line in ended.out.splitlines() if line.strip()}
     assert "failed" in rows["bad"]
-    assert rows["good"].count("ok ") == 2
+    assert rows["good"].count("ok ") == 3
     assert "✗ bad, quantize: model.layers.0: layers of this width have no kernel" in ended.out
     assert "Use another engine." in ended.out
     kept = sorted(path.name for path in (folder / ".quant/cache/rehearsal").rglob("*") if path.suffix == ".log")
-    assert kept == ["bad.quantize.log", "baseline.evaluate.log", "good.evaluate.log", "good.quantize.log", "twin.log"]
+    good = [f"good.{stage}.log" for stage in ("evaluate", "quantize", "runtime")]
+    assert kept == ["bad.quantize.log", "baseline.evaluate.log", *good, "twin.log"]
     assert not (folder / ".quant/cache/rehearsal/cache").exists()
 
 
