@@ -1,6 +1,6 @@
 """Quantize a model with every engine that can do it here, and measure all of them by the same ruler.
 
-    python benchmarks/engines.py [--model examples/smollm2] [--shape llama-2-7b] [--layers N] [--only TEXT] [--work DIR]
+    python benchmarks/engines.py [--model examples/smollm2] [--shape llama-2-7b] [--layers N] [--only TEXT...] [--runtime] [--work DIR]
 
 The folder holds `model/` and `data/`, as `examples/smollm2` makes them. Everything goes through `quant-action run`: the same calibration
 samples, checks and scorer for everybody, every artifact reloaded from disk. What was measured before, in the same --work folder, is not
@@ -108,7 +108,7 @@ def write_spec(arguments: argparse.Namespace, folder: Path) -> Path:
         "model": {"source": str(model)},
         "calibration": {"data": calibration.name, "samples": samples, "tokens": tokens},
         "candidates": {name: value for name, value in candidates(group_size).items() if any(text in name for text in arguments.only)},
-        "evaluation": {"text": {"data": "heldout.jsonl", "window": window}},
+        "evaluation": {"text": {"data": "heldout.jsonl", "window": window}, "runtime": arguments.runtime},
     }
     path = folder / f"{arguments.shape or 'quality'}.yml"
     path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
@@ -184,6 +184,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES)
     parser.add_argument("--layers", type=int)
     parser.add_argument("--only", nargs="*", default=[""], help="candidates whose name has one of these in it")
+    parser.add_argument("--runtime", action="store_true", help="also load each artifact with its real runtime")
     parser.add_argument("--work", type=Path, default=Path("engines-benchmark"))
     parser.add_argument("--evidence", type=Path)
     arguments = parser.parse_args()

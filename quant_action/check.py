@@ -180,8 +180,8 @@ def broken_engine_findings(broken: Iterable[EngineError]) -> list[Finding]:
     return [warning("engines", str(error.args[0]), where=error.where, remedy=error.remedy or "Uninstall it.") for error in broken]
 
 
-def environment_findings(jobs: Sequence[Job], missing: Iterable[str]) -> list[Finding]:
-    """Environments that candidates need beside the host's."""
+def environment_findings(needed: Iterable[str], missing: Iterable[str]) -> list[Finding]:
+    """Environments that candidates, or their runtime checks, need beside the host's."""
     absent = set(missing)
     return [
         warning(
@@ -191,7 +191,7 @@ def environment_findings(jobs: Sequence[Job], missing: Iterable[str]) -> list[Fi
         )
         if name in absent
         else ok(f"environment {name}", "installed")
-        for name in sorted({job.environment for job in jobs} - {HOST})
+        for name in sorted(needed)
     ]
 
 

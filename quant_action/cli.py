@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"quant-action {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
-    def command(name: str, summary: str, *, work: bool = True, timed: bool = False, candidate: bool = False, as_json: bool = False) -> None:
+    def command(
+        name: str, summary: str, *, work: bool = True, timed: bool = False, candidate: bool = False, as_json: bool = False
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=summary)
         sub.add_argument("spec", nargs="?", type=Path, default=Path("quant.yml"), metavar="SPEC", help="default: quant.yml")
         sub.add_argument("--cache", type=Path, metavar="DIR", help="where results are kept (default: .quant/cache beside the spec)")
@@ -53,11 +55,15 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--candidate", metavar="ID", help="this one only")
         if as_json:
             sub.add_argument("--json", action="store_true", help="print the record")
+        return sub
 
     _add_init(commands)
     command("run", "quantize, evaluate, judge and report", timed=True, as_json=True)
     command("check", "say what would not work, before anything heavy starts", as_json=True)
-    command("plan", "show what would be done, and what is cached", as_json=True)
+    plan = command("plan", "show what would be done, and what is cached", as_json=True)
+    plan.add_argument(
+        "--rehearse", action="store_true", help="take a random two-layer twin of the model through all of it: a minute or two"
+    )
     command("quantize", "make the candidates", timed=True, candidate=True)
     command("evaluate", "measure the original and the candidates that were made", timed=True, candidate=True)
     command("judge", "judge the last run's records again under the spec as it is now", work=False, as_json=True)

@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +22,8 @@ from quant_action.estimate import Forecast
 from quant_action.findings import Findings
 from quant_action.formats.wording import format_bytes, format_seconds
 from quant_action.pipeline import DECISION_CODES, Finished, Session, Settings
+from quant_action.records import Stage
+from quant_action.rehearse import Rehearsal, Step, rehearse
 from quant_action.report import describe
 from quant_action.workers.environment import Environment, locked_environments
 
@@ -89,6 +92,8 @@ def _print_findings(findings: Findings) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    if options.rehearse:
+        return _rehearse(options)
     session = pipeline.prepare(_settings(options))
     if options.json:
         cached = {job.id: session.is_cached(job) for job in session.plan.jobs}
@@ -140,6 +145,48 @@ def _print_forecast(forecast: Forecast) -> None:
             table.add_row(escape(job.id), verb, *cells, "[green]cached[/]" if done else runs)
     out.print()
     out.print(table)
+
+
+def _rehearse(options: argparse.Namespace) -> int:
+    with ConsoleListener(make_console()) as listener:
+        rehearsal = rehearse(_settings(options), listener)
+    if options.json:
+        print(json.dumps({"twin": rehearsal.twin.model_dump(), "steps": [_step(step) for step in rehearsal.steps]}, indent=2))
+    else:
+        _print_rehearsal(rehearsal)
+    return rehearsal.exit_code
+
+
+def _step(step: Step) -> dict[str, object]:
+    error = step.error
+    told = {"kind": type(error).__name__, "message": str(error), "remedy": error.remedy, "exit_code": error.exit_code} if error else None
+    return {name: getattr(step, name) for name in ("subject", "stage", "seconds", "peak_memory", "peak_gpu_memory")} | {"error": told}
+
+
+def _print_rehearsal(rehearsal: Rehearsal) -> None:
+    out = Console(highlight=False)
+    stages = [stage for stage in get_args(Stage) if any(step.stage == stage for step in rehearsal.steps)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("candidate", *stages, "peak memory"):
+        table.add_column(heading, overflow="fold")
+    for subject in dict.fromkeys(step.subject for step in rehearsal.steps):
+        found = {step.stage: step for step in rehearsal.steps if step.subject == subject}
+        peak = max((step.peak_gpu_memory or step.peak_memory or 0 for step in found.values()), default=0)
+        cells = [_stage_cell(found.get(stage)) for stage in stages]
+        table.add_row(escape(subject), *cells, format_bytes(peak) if peak else "–")
+    out.print(table)
+    for step in rehearsal.steps:
+        if step.error:
+            out.print(f"[red]✗[/] {escape(step.subject)}, {step.stage}: {escape(str(step.error))}", soft_wrap=True)
+            out.print(f"  {escape(step.error.remedy or '')}", soft_wrap=True)
+    twin = f"a random two-layer {escape(rehearsal.twin.architecture)} of {format_bytes(rehearsal.twin.size)}"
+    out.print(f"Rehearsed with {twin}, of which nothing is kept; what it measured means nothing and is not shown.", soft_wrap=True)
+
+
+def _stage_cell(step: Step | None) -> str:
+    if step is None:
+        return "–"
+    return "[red]failed[/]" if step.error else f"[green]ok[/] {step.seconds:.1f} s"
 
 
 def _quantize(options: argparse.Namespace) -> int:

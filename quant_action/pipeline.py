@@ -1,4 +1,4 @@
-"""The whole product on one screen: spec -> plan -> quantize -> evaluate -> judge -> report."""
+"""The whole product on one screen: spec -> plan -> quantize -> evaluate (-> check_runtime) -> judge -> report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from quant_action.check import torch_findings
+from quant_action.check_runtime import cached_check, check_runtime, runtime_key
 from quant_action.errors import EnvironmentMissing, InputError, QuantActionError, RunError
 from quant_action.evaluate import cached_evaluation, evaluate_baseline, evaluate_candidate, evaluation_key
 from quant_action.formats import FORMATS
@@ -18,8 +19,9 @@ from quant_action.inputs import Inputs, fetch_weights, open_inputs
 from quant_action.judge import judge
 from quant_action.plan import make_plan
 from quant_action.quantize import cached_candidate, quantize
-from quant_action.records import Candidate, Decision, Failure, Job, Plan, Verdict
+from quant_action.records import Candidate, Decision, Evaluation, Failure, Job, Plan, RuntimeCheck, Stage, Verdict
 from quant_action.report import Report, build_report
+from quant_action.runtimes import runtime_environment
 from quant_action.saved_run import load_last_run
 from quant_action.spec import LoadedSpec, load_spec
 from quant_action.storage import write_text
@@ -65,8 +67,22 @@ class Session:
     def run(self) -> RunFolder:
         return self.store.run(self.plan.key)
 
+    @property
+    def environments(self) -> list[str]:
+        """Beside the host, all that its work may need, cached or not."""
+        runtimes = {runtime_environment(job.scheme) for job in self.plan.jobs if self.plan.runtime}
+        return sorted(({job.environment for job in self.plan.jobs} | runtimes) - {HOST})
+
     def is_cached(self, job: Job) -> bool:
         return cached_candidate(self.store, job.key) is not None
+
+    def is_checked(self, job: Job) -> bool:
+        """Whether its runtime was compared with what was scored."""
+        candidate = cached_candidate(self.store, job.key)
+        evaluation = cached_evaluation(self.store, evaluation_key(self.plan, candidate)) if candidate else None
+        if not (self.plan.runtime and candidate and evaluation):
+            return False
+        return cached_check(self.store, runtime_key(self.plan.runtime, candidate, evaluation)) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,20 +113,27 @@ def prepare(settings: Settings) -> Session:
 def run(settings: Settings, listener: Listener) -> Finished:
     """Everything. What is cached is not done again; a candidate that breaks does not stop the others."""
     session = _start(settings)
-    _install(session, session.plan.jobs, listener)
+    install_environments(session, session.plan.jobs, listener)
     made: dict[str, Candidate] = {}
+    measured: dict[str, Evaluation] = {}
     for job in session.plan.jobs:
         try:
-            made[job.id] = _quantize(session, job, listener)
+            made[job.id] = make_candidate(session, job, listener)
         except RunError as error:
             _record_failure(session.run, job, "quantize", error, listener)
-    _evaluate_baseline(session, listener)
+    measure_baseline(session, listener)
     for job in session.plan.jobs:
         try:
             if job.id in made:
-                _evaluate(session, job, made[job.id], listener)
+                measured[job.id] = measure_candidate(session, job, made[job.id], listener)
         except RunError as error:
             _record_failure(session.run, job, "evaluate", error, listener)
+    for job in session.plan.jobs:
+        try:
+            if session.plan.runtime and job.id in measured:
+                compare_runtime(session, job, made[job.id], measured[job.id], listener)
+        except RunError as error:
+            _record_failure(session.run, job, "runtime", error, listener)
     session.run.mark_latest(session.plan.name)
     judge_saved(settings)
     return report_saved(settings)
@@ -120,9 +143,9 @@ def quantize_only(settings: Settings, chosen: str | None, listener: Listener) ->
     """Make the candidates (or the chosen one) and nothing more."""
     session = _start(settings)
     jobs = _chosen(session.plan, chosen)
-    _install(session, jobs, listener)
+    install_environments(session, jobs, listener)
     for job in jobs:
-        _quantize(session, job, listener)
+        make_candidate(session, job, listener)
     return session
 
 
@@ -131,9 +154,12 @@ def evaluate_only(settings: Settings, chosen: str | None, listener: Listener) ->
     session = _start(settings)
     jobs = _chosen(session.plan, chosen)
     made = {job.id: _made(session, job, settings) for job in jobs}
-    _evaluate_baseline(session, listener)
+    install_environments(session, jobs, listener)
+    measure_baseline(session, listener)
     for job in jobs:
-        _evaluate(session, job, made[job.id], listener)
+        evaluation = measure_candidate(session, job, made[job.id], listener)
+        if session.plan.runtime:
+            compare_runtime(session, job, made[job.id], evaluation, listener)
     session.run.mark_latest(session.plan.name)
     return session
 
@@ -168,6 +194,7 @@ def report_saved(settings: Settings) -> Finished:
         baseline=saved.baseline.evaluation,
         candidates=saved.candidates,
         evaluations={id: subject.evaluation for id, subject in saved.subjects.items()},
+        runtimes=saved.runtimes,
         failures=saved.failures,
         values={BASELINE: saved.baseline.values} | {id: subject.values for id, subject in saved.subjects.items()},
     )
@@ -200,9 +227,11 @@ def _refuse_unfit_torch(device: str) -> None:
             raise EnvironmentMissing(finding.message, remedy=finding.remedy)
 
 
-def _install(session: Session, jobs: Sequence[Job], listener: Listener) -> None:
+def install_environments(session: Session, jobs: Sequence[Job], listener: Listener) -> None:
     """Make the environments that jobs need, where their results are not cached, and that are not there yet."""
-    for name in sorted({job.environment for job in jobs if not session.is_cached(job)} - {HOST}):
+    engines = {job.environment for job in jobs if not session.is_cached(job)}
+    runtimes = {runtime_environment(job.scheme) for job in jobs if session.plan.runtime and not session.is_checked(job)}
+    for name in sorted((engines | runtimes) - {HOST}):
         environment = Environment(name)
         if not environment.is_complete:
             install_environment(environment, listener)
@@ -231,28 +260,39 @@ def _made(session: Session, job: Job, settings: Settings) -> Candidate:
     return candidate
 
 
-def _evaluate_baseline(session: Session, listener: Listener) -> None:
+def measure_baseline(session: Session, listener: Listener) -> Evaluation:
     known = cached_evaluation(session.store, session.plan.baseline_key) is not None
     evaluation = evaluate_baseline(session.plan, session.inputs, session.store, listener.step(BASELINE, "evaluate"), session.timeout)
     listener.done(BASELINE, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
+    return evaluation
 
 
-def _quantize(session: Session, job: Job, listener: Listener) -> Candidate:
+def make_candidate(session: Session, job: Job, listener: Listener) -> Candidate:
     known = session.is_cached(job)
     candidate = quantize(session.plan, job, session.inputs, session.store, listener.step(job.id, "quantize"), session.timeout)
     listener.done(job.id, "quantize", "cached" if known else f"{candidate.seconds:.1f} s")
     return candidate
 
 
-def _evaluate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> None:
+def measure_candidate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> Evaluation:
     known = cached_evaluation(session.store, evaluation_key(session.plan, candidate)) is not None
     advance = listener.step(job.id, "evaluate")
     evaluation = evaluate_candidate(session.plan, job.id, candidate, session.inputs, session.store, advance, session.timeout)
     listener.done(job.id, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
     session.run.failure(job.id).unlink(missing_ok=True)
+    return evaluation
 
 
-def _record_failure(folder: RunFolder, job: Job, stage: Literal["quantize", "evaluate"], error: RunError, listener: Listener) -> None:
+def compare_runtime(session: Session, job: Job, candidate: Candidate, evaluation: Evaluation, listener: Listener) -> RuntimeCheck:
+    known = session.is_checked(job)
+    advance = listener.step(job.id, "runtime")
+    check = check_runtime(session.plan, job.id, candidate, evaluation, session.inputs, session.store, advance, session.timeout)
+    kernels = ", ".join(f"{name} × {count}" for name, count in check.kernels.items())
+    listener.done(job.id, "runtime", f"{'cached' if known else f'{check.seconds:.1f} s'}, {kernels}")
+    return check
+
+
+def _record_failure(folder: RunFolder, job: Job, stage: Stage, error: RunError, listener: Listener) -> None:
     listener.failed(job.id, stage, error)
     Failure(id=job.id, stage=stage, kind=type(error).__name__, exit_code=error.exit_code, message=str(error), remedy=error.remedy).save(
         folder.failure(job.id)

@@ -22,6 +22,7 @@ from quant_action.records import (
     ModelRef,
     Plan,
     Protocol,
+    RuntimeProtocol,
     Scheme,
     TaskProtocol,
     TextProtocol,
@@ -67,8 +68,10 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
     scorer = fingerprint(SCORER_REQUIRES, SCORER_SOURCES)
     baseline_key = digest_of(["baseline", inputs.model_digest, protocol.digest, scorer, device_class])
     jobs = tuple(_job(loaded, name, inputs, calibration, device_class) for name in (spec.candidates if candidates is None else candidates))
+    runtime = RuntimeProtocol() if spec.evaluation.runtime else None
+    decides = [spec.name, baseline_key, [[job.id, job.key] for job in jobs], *([runtime.model_dump()] if runtime else [])]
     return Plan(
-        key=digest_of([spec.name, baseline_key, [[job.id, job.key] for job in jobs]]),
+        key=digest_of(decides),
         name=spec.name,
         spec=loaded.source.path.name,
         spec_digest=loaded.source.digest,
@@ -84,6 +87,7 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
         protocol=protocol,
         scorer=scorer,
         baseline_key=baseline_key,
+        runtime=runtime,
         jobs=jobs,
     )
 

@@ -120,17 +120,17 @@ def _planned(settings: Settings, loaded: LoadedSpec, inputs: Inputs, device: str
     if good:
         found.append(ok("candidates", ", ".join(f"{job.id} ({job.engine})" for job in plan.jobs) + ": every layer fits"))
     store = store_of(loaded, settings)
-    expected = forecast(Session(loaded=loaded, inputs=inputs, plan=plan, store=store, timeout=settings.timeout))
-    environments = {job.environment for job in plan.jobs} - {HOST}
-    missing = sorted(name for name in environments if not Environment(name).is_complete)
+    session = Session(loaded=loaded, inputs=inputs, plan=plan, store=store, timeout=settings.timeout)
+    expected, environments = forecast(session), session.environments
+    missing = [name for name in environments if not Environment(name).is_complete]
     items = sum(min(task.limit or inputs.tasks[task.id].rows, inputs.tasks[task.id].rows) for task in plan.protocol.tasks)
     return [
         *found,
         *evidence_findings(loaded, plan.jobs, items=items, text_tokens=text_tokens(plan, inputs)),
         *gpu,
         *_host(machine, device),
-        *torch_findings(machine, device, {name: torch_build(name) for name in sorted(environments)}),
-        *environment_findings(plan.jobs, missing),
+        *torch_findings(machine, device, {name: torch_build(name) for name in environments}),
+        *environment_findings(environments, missing),
         *broken_engine_findings(installed().broken.values()),
         *engine_findings(machine, device, plan.jobs),
         *memory_findings(machine, device, expected, mapped=inputs.model.size),

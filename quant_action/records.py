@@ -152,6 +152,13 @@ class Protocol(Value):
         return digest_of(self.model_dump(mode="json", exclude={"text": {"data"}, "tasks": {"__all__": {"data"}}}))
 
 
+class RuntimeProtocol(Value):
+    """On what an artifact's runtime is compared with scoring: the beginning of the first windows of the evaluation text."""
+
+    windows: int = 2
+    tokens: int = 128
+
+
 class Job(Value):
     """One candidate to make."""
 
@@ -182,6 +189,8 @@ class Plan(Record):
     scorer: str
     """Digest of the scoring code and of the package versions that it runs with."""
     baseline_key: str
+    runtime: RuntimeProtocol | None = None
+    """Absent where the spec does not ask for it."""
     jobs: tuple[Job, ...]
 
 
@@ -254,6 +263,51 @@ class Evaluation(Record):
     peak_gpu_memory: int | None
     estimate: Estimate | None = None
     """As in `Candidate`."""
+    device: str
+    versions: dict[str, str]
+
+
+class LogitDifference(Value):
+    """How far the logits of one computation of a model are from another's on the same tokens."""
+
+    largest: float
+    """Largest difference of a logit, in standard deviations of the reference's logits."""
+    rms: float
+    """Root mean square, likewise."""
+    kl: float
+    """Mean KL(reference || other) of the next token, nats."""
+    nll: float
+    """Root mean square of the differences of the true tokens' log-likelihoods, nats: of a runtime's from those that scoring recorded."""
+
+
+class RuntimeCheck(Record):
+    """An artifact as the library that serves it computes it, beside what was scored: no more than rounding apart."""
+
+    SCHEMA: ClassVar[str] = "quant_action.runtime/v1"
+
+    key: str
+    artifact: str
+    """Digest of the artifact's manifest."""
+    runtime: str
+    """With versions: `transformers 5.17.0 with gptqmodel 7.6.0`."""
+    dtype: str
+    """Of the activations."""
+    kernels: dict[str, int]
+    """Class of the module -> quantized layers that it runs; together all of them."""
+    tokens: int
+    """On which the two were compared."""
+    difference: LogitDifference
+    """Of the runtime's logits from those of scoring's own loader in the same type."""
+    rounding: LogitDifference
+    """What rounding at random does to the latter: the yardstick."""
+    layers_compared: int
+    """Layers whose outputs were compared one by one with those of the stored integers; 0 for bitsandbytes, which both sides use."""
+    worst_layer: str | None
+    worst_layer_share: float | None
+    """Of what its outputs may be off; at most 1."""
+    seconds: float
+    peak_memory: int
+    peak_gpu_memory: int | None
     device: str
     versions: dict[str, str]
 
@@ -331,13 +385,16 @@ class Verdict(Record):
     candidates: tuple[CandidateVerdict, ...]
 
 
+Stage = Literal["quantize", "evaluate", "runtime"]
+
+
 class Failure(Record):
     """Why a candidate has no evaluation."""
 
     SCHEMA: ClassVar[str] = "quant_action.failure/v1"
 
     id: str
-    stage: Literal["quantize", "evaluate"]
+    stage: Stage
     kind: str
     exit_code: int
     message: str

@@ -17,6 +17,7 @@ from quant_action.records import (
     Failure,
     Outcome,
     Plan,
+    RuntimeCheck,
     Scheme,
     Verdict,
     digest_of,
@@ -36,6 +37,7 @@ def build_report(
     baseline: Evaluation,
     candidates: Mapping[str, Candidate],
     evaluations: Mapping[str, Evaluation],
+    runtimes: Mapping[str, RuntimeCheck],
     failures: Mapping[str, Failure],
     values: Mapping[str, Values],
 ) -> Report:
@@ -52,6 +54,7 @@ def build_report(
             reference,
             candidates.get(judged.id),
             Subject(evaluation=evaluations[judged.id], values=values[judged.id]) if judged.id in evaluations else None,
+            runtimes.get(judged.id),
             failures.get(judged.id),
         )
         for judged in verdict.candidates
@@ -74,6 +77,7 @@ def build_report(
         reason=verdict.reason,
         baseline=_baseline_row(plan, baseline),
         rows=tuple(rows),
+        runtime=plan.runtime,
         objections=tuple(
             objection for row in rows if row.id != verdict.winner for objection in _objections(row, _winner(rows, verdict), verdict)
         ),
@@ -116,13 +120,20 @@ def _baseline_row(plan: Plan, baseline: Evaluation) -> Row:
         quantize_memory=None,
         evaluate_memory=peak_memory(baseline),
         checks=(),
+        runtime=None,
         failure=None,
         artifact=plan.model.digest,
     )
 
 
 def _candidate_row(
-    judged: CandidateVerdict, scheme: Scheme, reference: Subject, made: Candidate | None, measured: Subject | None, failure: Failure | None
+    judged: CandidateVerdict,
+    scheme: Scheme,
+    reference: Subject,
+    made: Candidate | None,
+    measured: Subject | None,
+    runtime: RuntimeCheck | None,
+    failure: Failure | None,
 ) -> Row:
     size = measured.evaluation.size if measured else made.weights if made else None
     windows = measured.values.windows if measured else None
@@ -141,6 +152,7 @@ def _candidate_row(
         quantize_memory=(made.peak_memory if made.peak_gpu_memory is None else made.peak_gpu_memory) if made else None,
         evaluate_memory=peak_memory(measured.evaluation) if measured else None,
         checks=judged.checks,
+        runtime=runtime,
         failure=failure,
         artifact=made.artifact if made else None,
     )
@@ -214,6 +226,11 @@ def _method(plan: Plan, reference: Subject, candidates: Mapping[str, Candidate],
                 text=f"{used.data}, {used.samples:,} samples of {used.tokens:,} tokens, seed {used.seed}, sha256 {used.digest}",
             )
         )
+    if asked := plan.runtime:
+        runtime = f"on the first {asked.tokens} tokens of {asked.windows} windows of the text, by the library that serves the artifact"
+    else:
+        runtime = "not asked for (evaluation.runtime)"
+    facts.append(Fact(label="Runtime check", text=runtime))
     if methods := sorted({interval_words for row in rows for interval_words in _interval_words(row)}):
         facts.append(Fact(label="Intervals", text="; ".join(methods)))
     facts += [

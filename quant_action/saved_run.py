@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from quant_action.errors import InputError
 from quant_action.metrics.interface import Subject
-from quant_action.records import Candidate, Evaluation, Failure, Plan
+from quant_action.records import Candidate, Evaluation, Failure, Plan, RuntimeCheck
 from quant_action.store import BASELINE, RunFolder, Store
 from quant_action.values import Values
 
@@ -20,6 +20,8 @@ class SavedRun:
     """By id, of those that were made and measured."""
     subjects: dict[str, Subject]
     """Likewise: their measurements."""
+    runtimes: dict[str, RuntimeCheck]
+    """Likewise, where the plan asks for them."""
     failures: dict[str, Failure]
     """By id, of all others."""
 
@@ -32,13 +34,15 @@ def load_last_run(store: Store, name: str) -> SavedRun:
     plan = Plan.load(folder.plan)
     ids = [job.id for job in plan.jobs]
     failures = {id: Failure.load(folder.failure(id)) for id in ids if folder.failure(id).exists()}
-    measured = [id for id in ids if id not in failures and (folder.evaluation(id) / "evaluation.json").exists()]
+    checked = {id for id in ids if plan.runtime is None or folder.runtime(id).exists()}
+    measured = [id for id in ids if id not in failures and id in checked and (folder.evaluation(id) / "evaluation.json").exists()]
     return SavedRun(
         folder=folder,
         plan=plan,
         baseline=_load_subject(folder, BASELINE),
         candidates={id: Candidate.load(folder.candidate(id) / "candidate.json") for id in measured},
         subjects={id: _load_subject(folder, id) for id in measured},
+        runtimes={id: RuntimeCheck.load(folder.runtime(id)) for id in measured if plan.runtime},
         failures=failures | {id: _not_evaluated(id) for id in ids if id not in measured and id not in failures},
     )
 

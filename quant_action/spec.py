@@ -201,6 +201,8 @@ class Evaluation(SpecModel):
     text: Text | None = None
     tasks: dict[Id, Task] = {}
     latency: Latency | None = None
+    runtime: bool = False
+    """Load every artifact with the library that will serve it, and compare what it computes with what was scored; needs text."""
 
 
 Versus = Literal["baseline", "release"]
@@ -270,6 +272,8 @@ class Spec(SpecModel):
     def _something_is_measured(self) -> Spec:
         if self.evaluation.text is None and not self.evaluation.tasks:
             raise ValueError("evaluation needs text, tasks or both: without them nothing can be judged")
+        if self.evaluation.runtime and self.evaluation.text is None:
+            raise ValueError("evaluation.runtime compares on the evaluation's text: give evaluation.text too")
         if "baseline" in self.candidates:
             raise ValueError("no candidate can be called baseline: that is the unquantized model")
         return self

@@ -2,9 +2,11 @@
 
     .quant/cache/candidates/<job key>/       candidate.json  manifest.json  log.txt  model/
     .quant/cache/evaluations/<key>/          evaluation.json  windows.npz  items.jsonl  (of a baseline also states/)
+    .quant/cache/runtimes/<key>.json         what an artifact's own runtime computes, beside what was scored
     .quant/runs/<plan key>/                  plan.json
         candidates/<id>                      link into the cache
         evaluations/<id>, <id>.json          links into the cache; `baseline` beside the candidates
+        runtimes/<id>.json                   links into the cache, where the spec asks for that check
         failures/<id>.json                   why a candidate has no evaluation
         logs/<id>.<stage>.log
         verdict.json  report.md  report.html  junit.xml  metrics.json
@@ -42,6 +44,9 @@ class Store:
 
     def evaluation(self, key: str) -> Path:
         return self.cache / "evaluations" / key
+
+    def runtime(self, key: str) -> Path:
+        return self.cache / "runtimes" / f"{key}.json"
 
     def records(self, kind: Literal["candidate", "evaluation"]) -> list[Path]:
         """Files of the newest records of a kind, whole ones, at most `RECORDS`."""
@@ -81,6 +86,9 @@ class RunFolder:
     def evaluation(self, name: str) -> Path:
         return self.path / "evaluations" / name
 
+    def runtime(self, name: str) -> Path:
+        return self.path / "runtimes" / f"{name}.json"
+
     def failure(self, name: str) -> Path:
         return self.path / "failures" / f"{name}.json"
 
@@ -93,6 +101,9 @@ class RunFolder:
     def link_evaluation(self, name: str, folder: Path) -> None:
         _link(self.evaluation(name), folder)
         _link(self.path / "evaluations" / f"{name}.json", folder / "evaluation.json")
+
+    def link_runtime(self, name: str, file: Path) -> None:
+        _link(self.runtime(name), file)
 
     def mark_latest(self, name: str) -> None:
         _link(self.path.parent / f"{name}.latest", self.path)

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from quant_action.checkpoints.formats import FORMATS
-from quant_action.checkpoints.interface import StoredFormat
+from quant_action.checkpoints.interface import QuantizedLinear, StoredFormat
 from quant_action.checkpoints.skeleton import attention_of, empty_model, fill, model_config, stored_name
 from quant_action.checkpoints.source import Source
 from quant_action.errors import ModelError
@@ -99,6 +99,16 @@ def _load_packed(folder: Path, format: StoredFormat, quantization: dict[str, Any
     return placed
 
 
+def packed_linear(source: Source, module: str, format: StoredFormat, quantization: dict[str, Any], *, device: str) -> QuantizedLinear:
+    """The integers and grids of one stored layer. Raises `ModelError` where its tensors do not fit together."""
+    try:
+        parts = [*format.parts, *(part for part in format.optional if f"{module}.{part}" in source)]
+        tensors = {part: source.read(f"{module}.{part}").to(device) for part in parts}
+        return format.unpack(tensors, config=quantization)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{module} is not a valid {format.method} layer ({error})", where=str(source.folder)) from error
+
+
 def packed_reader(
     source: Source, model: Any, format: StoredFormat, quantization: dict[str, Any], *, device: str, dtype: torch.dtype
 ) -> Callable[[str], torch.Tensor]:
@@ -115,11 +125,6 @@ def packed_reader(
         module = stored.removesuffix(".weight")
         if f"{module}.{format.parts[0]}" not in source:
             return source.read(stored)  # raises: neither packed nor plain
-        try:
-            parts = [*format.parts, *(part for part in format.optional if f"{module}.{part}" in source)]
-            tensors = {part: source.read(f"{module}.{part}").to(device) for part in parts}
-            return format.unpack(tensors, config=quantization).dequantize(dtype)
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"{module} is not a valid {format.method} layer ({error})", where=str(source.folder)) from error
+        return packed_linear(source, module, format, quantization, device=device).dequantize(dtype)
 
     return read

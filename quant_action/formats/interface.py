@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quant_action.records import Check, Decision, Failure, Interval, Measurement, Outcome, Value
+from quant_action.records import Check, Decision, Failure, Interval, Measurement, Outcome, RuntimeCheck, RuntimeProtocol, Value
 
 
 class Change(Value):
@@ -49,6 +49,8 @@ class Row(Value):
     evaluate_memory: int | None
     """Likewise while evaluating."""
     checks: tuple[Check, ...]
+    runtime: RuntimeCheck | None
+    """Of those whose runtime computes what was scored."""
     failure: Failure | None
     artifact: str | None
     """Digest of the manifest."""
@@ -82,6 +84,8 @@ class Report(Value):
     baseline: Row
     rows: tuple[Row, ...]
     """The winner first, then by outcome, then by size."""
+    runtime: RuntimeProtocol | None
+    """On what each artifact's runtime was compared; None where the spec does not ask for it."""
     objections: tuple[Objection, ...]
     method: tuple[Fact, ...]
     versions: tuple[str, ...]

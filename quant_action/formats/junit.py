@@ -1,7 +1,8 @@
 """JUnit XML for CI viewers: one suite per candidate, one case per gate.
 
 A gate that fails is a failure. One that is undecided is an error, because a skipped test looks green; only a gate that has nothing to
-compare with is skipped. A candidate that was not evaluated has one case, `evaluated`, in error.
+compare with is skipped, and so is the case `runtime` where the spec does not ask for it. A candidate that was not evaluated has one case,
+`evaluated`, in error.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def render(report: Report) -> str:
         else:
             for check in row.checks:
                 _add_gate(suite, row, check, report)
+            _add_runtime(suite, row, report)
         _count(suite)
     _count(root)
     ElementTree.indent(root)
@@ -48,6 +50,16 @@ def _add_gate(suite: ElementTree.Element, row: Row, check: Check, report: Report
     if element := ELEMENTS.get(check.outcome):
         said = f"{check.outcome}: {check.reason}"
         _add_outcome(case, element, check.outcome, said, f"{said}\n{check.where}" if check.where else said)
+
+
+def _add_runtime(suite: ElementTree.Element, row: Row, report: Report) -> None:
+    """Of a candidate that was evaluated: where the check is asked for, one that fails it was not."""
+    case = _add_case(suite, "runtime", row, report)
+    said = wording.runtime_line(row, report)
+    if row.runtime is None:
+        _add_outcome(case, "skipped", Outcome.NOT_APPLICABLE, said, said)
+    else:
+        ElementTree.SubElement(case, "system-out").text = _legal(said)
 
 
 def _add_unevaluated(suite: ElementTree.Element, row: Row, report: Report) -> None:

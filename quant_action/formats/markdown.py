@@ -122,7 +122,16 @@ def _grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) ->
 
 def _sections(report: Report) -> list[str]:
     legend = f"<sub>{wording.LEGEND}</sub>"
-    sections = [_objections(report), _forests(report), legend, _gates(report), _tasks(report), _cost(report), _method(report)]
+    sections = [
+        _objections(report),
+        _forests(report),
+        legend,
+        _gates(report),
+        _runtimes(report),
+        _tasks(report),
+        _cost(report),
+        _method(report),
+    ]
     return [section for section in sections if section]
 
 
@@ -165,6 +174,14 @@ def _gates(report: Report) -> str:
     counts = {outcome: sum(check.outcome is outcome for row in report.rows for check in row.checks) for outcome in Outcome}
     summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
     return _fold(f"Gates: {summary}", _grid(["candidate", "gate", "outcome", "against", "why", "n", "where"], lines, left=7))
+
+
+def _runtimes(report: Report) -> str:
+    lines = [f"- {escape(row.id)}: {escape(wording.runtime_line(row, report))}" for row in report.rows]
+    if report.runtime is None:
+        return ""
+    passed = sum(row.runtime is not None for row in report.rows)
+    return _fold(f"Runtime check: {passed} of {len(report.rows)} compute what was scored", "\n".join(lines))
 
 
 def _tasks(report: Report) -> str:

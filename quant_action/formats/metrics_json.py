@@ -27,6 +27,7 @@ def _numbers(row: Row) -> dict[str, float]:
         "quantize_seconds": row.quantize_seconds,
         "quantize_memory": row.quantize_memory,
         "memory": row.evaluate_memory,
+        "runtime_kl": row.runtime.difference.kl if row.runtime else None,
     }
     measured = {metric: found.value for metric, found in row.metrics.items()}
     return measured | changes | {name: value for name, value in costs.items() if value is not None}

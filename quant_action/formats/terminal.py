@@ -28,6 +28,8 @@ def print_report(report: Report, console: Console) -> None:
     console.print(_table(report, console))
     counts = (f"perplexity: {wording.counted(report, wording.PERPLEXITY)}", f"accuracy: {wording.counted(report, wording.ACCURACY)}")
     _print(console, " · ".join(count for count in counts if not count.endswith(": ")))
+    for row in report.rows if report.runtime else ():
+        _print(console, f"runtime of {row.id}: {wording.runtime_line(row, report)}")
     for objection in report.objections:
         gate = f", {objection.gate}" if objection.gate else ""
         where = f" at {objection.where}" if objection.where else ""

@@ -184,6 +184,23 @@ def task_cell(row: Row, task: str) -> tuple[str, str, str]:
     return percent_cell(row, id), moved, format_count(row.metrics[id].n) if id in row.metrics else ""
 
 
+def runtime_line(row: Row, report: Report) -> str:
+    """What became of a candidate's runtime check: which kernels ran it, and how near that is to what was scored."""
+    check = row.runtime
+    if report.runtime is None:
+        return "not asked for (evaluation.runtime)"
+    if check is None:
+        failed = row.failure is not None and row.failure.stage == "runtime"
+        return f"{SYMBOLS[Outcome.FAIL]} failed" if failed else f"{SYMBOLS[Outcome.NOT_EVALUATED]} not reached"
+    kernels = ", ".join(f"{name} × {count}" for name, count in check.kernels.items())
+    return (
+        f"{SYMBOLS[Outcome.PASS]} computes what was scored: {kernels} ({check.runtime}, {check.dtype}); "
+        f"KL {format_number(check.difference.kl)} nats over {check.tokens:,} tokens, rounding alone {format_number(check.rounding.kl)}; "
+        f"any logit within {format_number(check.difference.largest)} of their spread, rounding alone "
+        f"{format_number(check.rounding.largest)}"
+    )
+
+
 def limit_of(row: Row, metric: str) -> float | None:
     """The limit against the baseline that a gate sets for `metric`; limits of two candidates may differ."""
     return next((check.limit for check in row.checks if check.metric == metric and check.vs == "baseline"), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from quant_action.errors import IntegrityError
@@ -45,3 +45,21 @@ def load_head(folder: Path, *, device: str) -> Head:
         return Head.load(folder / HEAD, device=device)
     except (OSError, SafetensorError) as error:
         raise IntegrityError(f"the baseline's head is not readable ({error})", where=str(folder / HEAD), remedy=REMEDY) from error
+
+
+def first_ids(folder: Path, *, windows: int, tokens: int) -> torch.Tensor:
+    """Ids [windows, tokens] of the beginning of the first windows that the baseline was scored on; fewer where it has fewer.
+
+    Raises `IntegrityError` when they are not readable.
+    """
+    rows: list[torch.Tensor] = []
+    for batch in range(windows):
+        path = _batch_file(folder, batch)
+        if batch and (len(rows) >= windows or not path.exists()):
+            break
+        try:
+            with safe_open(path, framework="pt") as file:
+                rows.extend(file.get_tensor("ids"))
+        except (OSError, SafetensorError) as error:
+            raise IntegrityError(f"the baseline's token ids are not readable ({error})", where=str(path), remedy=REMEDY) from error
+    return torch.stack(rows[:windows])[:, :tokens]

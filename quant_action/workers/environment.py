@@ -28,6 +28,9 @@ from quant_action.storage import disk_errors, write_text
 HOST = "host"
 PACKAGE = Path(__file__).parents[1]
 LOCKS = PACKAGE / "engines"
+KERNELS = ".kernels"
+"""Suffix of the folder beside an environment that has what it compiled."""
+
 COMPLETE = "complete.json"
 """Written last: without it an environment is not there."""
 
@@ -83,6 +86,11 @@ class Environment:
     @property
     def folder(self) -> Path:
         return cache_folder() / f"{self.name}-{self.key[:12]}"
+
+    @property
+    def kernels(self) -> Path:
+        """Where its libraries keep GPU kernels that they compile on first use, for minutes: beside it, so that they are compiled once."""
+        return self.folder.with_name(self.folder.name + KERNELS)
 
     @property
     def python(self) -> Path:
@@ -142,10 +150,10 @@ class Environment:
         )
 
     def remove(self) -> list[Path]:
-        """Delete every version of it, complete or failed; returns what was deleted."""
+        """Delete every version of it, complete or failed, and its kernels; returns what was deleted."""
         found = sorted(path for path in cache_folder().glob(f"{self.name}-*") if path.is_dir())
         for path in found:
-            with FileLock(path.with_name(path.name.removesuffix(".failed") + ".lock")):
+            with FileLock(path.with_name(path.name.removesuffix(".failed").removesuffix(KERNELS) + ".lock")):
                 shutil.rmtree(path)
         return found
 
@@ -191,7 +199,16 @@ def worker_variables(environment: str, control: Path, module: str) -> dict[str, 
         ours.mkdir()
         for name in {PACKAGE.name, module.partition(".")[0]}:
             (ours / _origin(name).name).symlink_to(_origin(name))
-        kept |= {"PYTHONPATH": str(ours)}
+        kernels = Environment(environment).kernels
+        kept |= {
+            "PYTHONPATH": str(ours),
+            "GPTQMODEL_TORCH_EXTENSIONS_DIR": str(kernels / "gptqmodel"),
+            "GPTQMODEL_CACHE_DIR": str(kernels / "sources"),
+            "GPTQMODEL_OFFLINE": "1",  # a kernel whose sources would be downloaded is left out for the next best
+            "TORCHINDUCTOR_CACHE_DIR": str(kernels / "inductor"),
+            "TORCH_EXTENSIONS_DIR": str(kernels / "torch"),
+            "TRITON_CACHE_DIR": str(kernels / "triton"),
+        }
     return (
         DEFAULTS
         | kept

@@ -14,10 +14,7 @@ import torch
 from safetensors import safe_open
 
 from quant_action.checkpoints.load import load_model, load_tokenizer
-from quant_action.engines import engines
-from quant_action.records import WeightScheme
 from quant_action.workers.environment import Environment
-from quant_action.workers.process import run_worker
 
 from .conftest import EXAMPLE, Finished
 
@@ -70,25 +67,3 @@ def compare(library: str, folder: Path, tmp_path: Path) -> str:
 def test_what_native_writes_they_read(finished: Finished, tmp_path: Path, library: str, candidate: str) -> None:
     kernels = compare(library, finished.run / "candidates" / candidate / "model", tmp_path)
     assert kernels != "Linear"  # they did not fall back to weights that are not quantized
-
-
-@pytest.mark.parametrize("name", ["gptqmodel", "llm-compressor"])
-def test_what_they_write_is_scored_as_transformers_runs_it(tmp_path: Path, name: str) -> None:
-    engine, output = engines()[name], tmp_path / "model"
-    output.mkdir()
-    scheme = WeightScheme(method="gptq", bits=4, group_size=64, symmetric=False, clip=False, scales=None)
-    run_worker(
-        environment=engine.environment,
-        module=engine.worker,
-        request={
-            "verb": "quantize",
-            "scheme": scheme.model_dump(mode="json"),
-            "model": str(EXAMPLE / "model"),
-            "output": str(output),
-            "device": "cpu",
-            "calibration": {"data": str(EXAMPLE / "data/calibration.jsonl"), "samples": 8, "tokens": 64, "seed": 0},
-        },
-        log=tmp_path / "log.txt",
-        on_progress=lambda step, done, total: None,
-    )
-    compare("transformers", output, tmp_path)

@@ -21,9 +21,12 @@ from quant_action.records import (
     Failure,
     GateLimit,
     Job,
+    LogitDifference,
     ModelRef,
     Plan,
     Protocol,
+    RuntimeCheck,
+    RuntimeProtocol,
     Scheme,
     TaskProtocol,
     TextProtocol,
@@ -95,6 +98,7 @@ PLAN = Plan(
     protocol=PROTOCOL,
     scorer=digest_of("scorer"),
     baseline_key=digest_of("baseline"),
+    runtime=RuntimeProtocol(),
     jobs=tuple(
         Job(
             id=id,
@@ -188,6 +192,30 @@ CANDIDATES = {
     for id, size in SIZES.items()
 }
 
+KERNELS = {"gptq-w4-g128": "MarlinLinear", "awq-w4-g128": "AwqMarlinLinear", "gptq-w3-g128": "TritonV2Linear"}
+
+RUNTIMES = {
+    id: RuntimeCheck(
+        key=digest_of(["runtime", id]),
+        artifact=digest_of(["artifact", id]),
+        runtime=f"transformers 5.17.0 with {'bitsandbytes 0.50.2' if id.startswith('bnb') else 'gptqmodel 7.6.0'}",
+        dtype="float16" if id.startswith("awq") else "bfloat16",
+        kernels={KERNELS.get(id, "Linear8bitLt" if id == "bnb-int8" else "Linear4bit"): 224},
+        tokens=256,
+        difference=LogitDifference(largest=0.0712, rms=0.0093, kl=8.1e-5, nll=0.0121),
+        rounding=LogitDifference(largest=0.1904, rms=0.0187, kl=5.9e-4, nll=0.0437),
+        layers_compared=0 if id.startswith("bnb") else 224,
+        worst_layer=None if id.startswith("bnb") else "model.layers.3.mlp.down_proj",
+        worst_layer_share=None if id.startswith("bnb") else 0.36,
+        seconds=48.0,
+        peak_memory=2_400 * MEBI,
+        peak_gpu_memory=16_900_000_000,
+        device="NVIDIA H200",
+        versions=VERSIONS,
+    )
+    for id in SIZES
+}
+
 
 def verdict() -> Verdict:
     subjects = {id: Subject(evaluation=EVALUATIONS[id], values=VALUES[id]) if id in EVALUATIONS else FAILURES[id] for id in SCHEMES}
@@ -209,6 +237,7 @@ def report() -> Report:
         baseline=BASELINE_EVALUATION,
         candidates=CANDIDATES,
         evaluations=EVALUATIONS,
+        runtimes=RUNTIMES,
         failures=FAILURES,
         values=VALUES,
     )

@@ -178,8 +178,7 @@ def test_a_broken_package_is_told_and_stops_nobody() -> None:
 
 
 def test_environments_are_installed_or_to_be_installed() -> None:
-    jobs = [job(), job(environment="modern"), job(environment="legacy")]
-    legacy, modern = environment_findings(jobs, ["legacy"])
+    legacy, modern = environment_findings(["modern", "legacy"], ["legacy"])
     assert (legacy.level, legacy.remedy) == ("warning", "quant-action environments --install legacy")
     assert modern == ok("environment modern", "installed")
 

@@ -36,6 +36,14 @@ def test_at_80_columns_each_model_is_one_line() -> None:
     ]
 
 
+def test_the_runtime_check_is_a_line_per_candidate_where_it_is_asked_for() -> None:
+    lines = [line for line in printed(report(), 80).splitlines() if line.startswith("runtime of ")]
+    assert len(lines) == 6
+    assert lines[1].startswith("runtime of awq-w4-g128: ✅ computes what was scored: AwqMarlinLinear × 224 (")
+    assert lines[5] == "runtime of rtn-w2: ⛔ not reached"
+    assert "runtime of" not in printed(report().model_copy(update={"runtime": None}), 80)
+
+
 def test_a_wide_console_shows_intervals() -> None:
     assert "×1.021 [1.019, 1.024]" in printed(report(), 140)
     assert "×1.021 [1.019, 1.024]" not in printed(report(), 80)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant_action.formats import wording
-from quant_action.records import Decision, Interval
+from quant_action.records import Decision, Failure, Interval
 from tests.golden.records import report
 
 
@@ -24,6 +24,19 @@ from tests.golden.records import report
 )
 def test_bytes_are_decimal(size: int, words: str) -> None:
     assert wording.format_bytes(size) == words
+
+
+def test_the_runtime_check_in_words() -> None:
+    whole = report()
+    row = next(row for row in whole.rows if row.id == "awq-w4-g128")
+    assert wording.runtime_line(row, whole) == (
+        "✅ computes what was scored: AwqMarlinLinear × 224 (transformers 5.17.0 with gptqmodel 7.6.0, float16); KL 0.00008 nats over "
+        "256 tokens, rounding alone 0.00059; any logit within 0.0712 of their spread, rounding alone 0.190"
+    )
+    failure = Failure(id=row.id, stage="runtime", kind="EngineError", exit_code=4, message="differs", remedy=None)
+    failed = row.model_copy(update={"runtime": None, "failure": failure})
+    assert wording.runtime_line(failed, whole) == "❌ failed"
+    assert wording.runtime_line(row, whole.model_copy(update={"runtime": None})) == "not asked for (evaluation.runtime)"
 
 
 @pytest.mark.parametrize(

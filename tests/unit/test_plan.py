@@ -62,6 +62,7 @@ def test_same_inputs_same_keys(workspace: Path) -> None:
         ("type: nf4", "type: fp4", {"bnb-nf4", "plan"}),
         ("window: 16", "window: 8", {"baseline", "plan"}),
         ("max: 1.05", "max: 1.06", set()),
+        ("evaluation:\n", "evaluation:\n  runtime: true\n", {"plan"}),
         ("name: tiny", "name: small", {"plan"}),
     ],
 )

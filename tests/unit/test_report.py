@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from quant_action.records import BitsandbytesScheme, Decision, Outcome
+from quant_action.records import BitsandbytesScheme, Decision, Outcome, Plan
 from quant_action.report import build_report, describe
 from quant_action.store import BASELINE
 from tests.golden import records
@@ -76,11 +76,30 @@ def test_a_candidate_that_was_made_but_not_evaluated_shows_its_size() -> None:
         baseline=records.BASELINE_EVALUATION,
         candidates=records.CANDIDATES,
         evaluations=evaluations,
+        runtimes=records.RUNTIMES,
         failures=records.FAILURES,
         values=records.VALUES,
     )
     row = next(row for row in report.rows if row.id == "bnb-nf4")
     assert (row.size, row.metrics, row.changes) == (5_440_000_000, {}, {})
+
+
+def test_the_method_says_whether_runtimes_were_checked() -> None:
+    def said(plan: Plan) -> str:
+        report = build_report(
+            plan=plan,
+            verdict=records.verdict(),
+            baseline=records.BASELINE_EVALUATION,
+            candidates=records.CANDIDATES,
+            evaluations=records.EVALUATIONS,
+            runtimes={},
+            failures=records.FAILURES,
+            values=records.VALUES,
+        )
+        return next(fact.text for fact in report.method if fact.label == "Runtime check")
+
+    assert said(records.PLAN).startswith("on the first 128 tokens of 2 windows of the text")
+    assert said(records.PLAN.model_copy(update={"runtime": None})) == "not asked for (evaluation.runtime)"
 
 
 def test_the_method_names_data_by_digest_and_counts_tokens() -> None:

@@ -9,8 +9,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from quant_action.errors import DataError, EngineError, IntegrityError
 from quant_action.metrics import measure_all
+from quant_action.scorer.model import BATCH_TOKENS
 from quant_action.scorer.prompt import Encoder
-from quant_action.scorer.states import save_states
+from quant_action.scorer.states import first_ids, save_states
 from quant_action.scorer.text import score_text, text_windows
 from quant_action.values import Values
 from tests.unit.scoring import VOCABULARY, llama, scored, silent, tokenizer, write_rows
@@ -108,6 +109,23 @@ def test_damaged_states_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(IntegrityError, match="not readable"):
         score_text(model, windows, baseline=tmp_path, states=None, progress=silent)
+
+
+@pytest.mark.parametrize(("asked", "shape"), [((1, 4), (1, 4)), ((2, 1000), (2, WINDOW)), ((1000, 3), (5, 3))])
+def test_the_ids_that_were_scored_are_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    monkeypatch.setitem(BATCH_TOKENS, "cpu", 2 * WINDOW)  # so that windows lie in several files
+    windows = some_windows()[:5]
+    score_text(scored(llama()), windows, baseline=None, states=tmp_path, progress=silent)
+    ids = first_ids(tmp_path, windows=asked[0], tokens=asked[1])
+    assert ids.shape == shape
+    assert torch.equal(ids, windows[: shape[0], : shape[1]])
+
+
+def test_ids_that_are_not_there_are_an_integrity_error(tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match="token ids are not readable"):
+        first_ids(tmp_path, windows=2, tokens=8)
 
 
 def test_a_window_that_is_not_finite_is_named() -> None:

@@ -114,6 +114,12 @@ def test_sizes(edit_spec: Edit, written: str, size: int) -> None:
     assert loaded.spec.gates.size.max == size
 
 
+def test_a_runtime_check_needs_text(edit_spec: Edit) -> None:
+    assert load_spec(edit_spec("evaluation:\n", "evaluation:\n  runtime: true\n")).spec.evaluation.runtime
+    message = fault(edit_spec("  text: {data: data/heldout.jsonl, window: 16}\n", ""))
+    assert "evaluation.runtime compares on the evaluation's text" in message
+
+
 def test_numbers_follow_yaml_1_2(edit_spec: Edit) -> None:
     loaded = load_spec(edit_spec("max: 1.05", "max: 1e1"))  # YAML 1.1 would read a string
     assert loaded.spec.gates is not None

@@ -1,0 +1,20 @@
+"""What will run an artifact, beside the scorer: the library that loads it, where that is installed, and the comparison of the two.
+
+Scoring computes weights from the stored integers itself. Here the same folder is loaded as its users will load it, and what that computes
+is compared with what was scored.
+"""
+
+from __future__ import annotations
+
+from quant_action.records import BitsandbytesScheme, Scheme
+from quant_action.workers.environment import HOST
+
+WORKER = "quant_action.runtimes.worker"
+SOURCES = ("quant_action.runtimes", "quant_action.checkpoints", "quant_action.scorer", "quant_action.model_files")
+"""Whose code decides whether a check passes."""
+HOST_REQUIRES = ("torch", "transformers", "accelerate", "bitsandbytes", "safetensors")
+
+
+def runtime_environment(scheme: Scheme) -> str:
+    """bitsandbytes is part of the host; GPTQModel and compressed-tensors, which run every other format, are in `modern`."""
+    return HOST if isinstance(scheme, BitsandbytesScheme) else "modern"
