@@ -43,7 +43,7 @@ def test_what_is_compiled_lies_beside_the_environment_and_nothing_is_downloaded(
     assert Path(variables["TORCH_EXTENSIONS_DIR"]).parent == kernels
     assert Path(variables["TRITON_CACHE_DIR"]).parent == kernels
     assert variables["GPTQMODEL_OFFLINE"] == "1"
-    assert "GPTQMODEL_OFFLINE" not in worker_variables("host", tmp_path)
+    assert "GPTQMODEL_OFFLINE" not in worker_variables("host", tmp_path, worker.__name__)
 
 
 @pytest.mark.parametrize(
