@@ -16,6 +16,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from quant_action.model_files import open_model
 from quant_action.records import Candidate, Evaluation, Failure
 from quant_action.report import describe
 from quant_action.store import BASELINE, Store
+from quant_action.work import Shape
 
 SHAPES: dict[str, dict[str, int]] = {
     "llama-2-7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32, "num_key_value_heads": 32, "layers": 32}
@@ -203,8 +205,8 @@ def main() -> None:
     said = ", ".join(f"{name} {version}" for name, version in versions.items())
     print(f"\n{machine}; {model.architecture}, {model.size / 1e9:.2f} GB; {said}")
     if arguments.evidence:
-        shapes = {name: [part.dtype, *part.shape] for name, part in model.tensors.items()}
-        evidence = {"machine": machine, "config": model.config, "tensors": shapes, "rows": rows}
+        calibration = yaml.safe_load(spec.read_text())["calibration"]
+        evidence = {"machine": machine, "shape": asdict(Shape.of(model)), "calibration": calibration, "rows": rows}
         arguments.evidence.write_text(json.dumps(evidence, indent=1) + "\n", encoding="utf-8")
 
 

@@ -4,7 +4,8 @@ The formulas follow what the code does; they stand here and not beside the engin
 results, and a better constant must not make results stale. All constants are in the tables below, each with where it comes from:
 
 - [M] measured on 2 cores of an x86-64 server, torch 2.13.0+cpu, transformers 5.17.0, with examples/tiny-llama and examples/smollm2;
-- [R] measured on an H200 by a prototype or by the libraries' own authors, not with this code; to be measured again on a GPU;
+- [G] measured on an H200, torch 2.11.0+cu130, with examples/smollm2 (benchmarks/results/engines-h200.json);
+- [R] measured on an H200 by a prototype or by the libraries' own authors, not with this code;
 - [A] assumed: arithmetic from data sheets, not measured.
 
 Host memory is what the system counts for a process at its peak (`ru_maxrss`): its own, and the pages of files that it has mapped. Pages
@@ -30,18 +31,20 @@ class Process:
     """Start, imports, first use."""
     memory: int
     """Bytes of host memory, with everything imported and a model's classes made."""
-    on_gpu: int = 1_600 * MB
-    """More bytes of host memory where CUDA is used: its libraries and context [A]."""
+    on_gpu: int = 1_400 * MB
+    """More bytes of host memory where CUDA is used: its libraries and context [G]."""
+    gpu_seconds: float = 8.0
+    """More seconds there: larger libraries to load, and the context [G]."""
 
 
-NATIVE = Process(seconds=4.5, memory=415 * MB)  # [M]
+NATIVE = Process(seconds=4.5, memory=415 * MB, on_gpu=1_250 * MB)  # [M] [G]
 CALIBRATED = 25 * MB  # [M] more where text is tokenized and a model is run
-BITSANDBYTES = Process(seconds=5.5, memory=460 * MB)  # [M]
-GPTQMODEL = Process(seconds=13.0, memory=605 * MB)  # [M]
+BITSANDBYTES = Process(seconds=5.5, memory=460 * MB, on_gpu=520 * MB)  # [M] [G]
+GPTQMODEL = Process(seconds=13.0, memory=605 * MB, on_gpu=1_700 * MB)  # [M] [G]
 LLM_COMPRESSOR = Process(seconds=8.0, memory=530 * MB)  # [M]
 LEGACY = Process(seconds=12.0, memory=600 * MB)  # [A] AutoGPTQ and AutoAWQ with transformers 4
 LIBRARY = Process(seconds=10.0, memory=600 * MB)  # [A] for engines that say nothing of themselves
-SCORER = Process(seconds=5.5, memory=430 * MB)  # [M]
+SCORER = Process(seconds=5.5, memory=430 * MB, on_gpu=1_250 * MB)  # [M] [G]
 SCORER_BITSANDBYTES = 60 * MB  # [M] more where the candidate's weights are bitsandbytes'
 SCORER_INT8 = 4  # [M] bytes for each weight that LLM.int8 holds beside it on a CPU
 
@@ -59,8 +62,9 @@ AWQ_POINTS = 21  # of `engines/native/awq.py`: ratios that are tried, and none
 AWQ_LIBRARY_POINTS = 21  # 20 ratios, and the weights as they were: AutoAWQ 0.2.9, GPTQModel 7.6, llm-compressor 0.14
 AWQ_PARENTS = 1.3  # of a layer's forward pass: for each point attention, its output, the MLP and its last linear are run
 AWQ_CLIP = 11 * 512 * 4  # bytes moved per weight: 10 clips, and none, of products with 512 tokens, written and read in 16 bits
-AWQ_CLIP_OUTPUTS = 256  # that are tried at once
-AWQ_LOSS = 2**28  # outputs compared at once, with 14 bytes for each: AutoAWQ's max_chunk_memory of 1 GiB
+AWQ_CLIP_OUTPUTS = (256, 64)  # that are tried at once, where they divide the outputs, else the second
+AWQ_FORWARD = 4e-4  # [G] seconds of one module run once for one sample, where llm-compressor tries a point
+LEGACY_LAYER = 1.0  # [G] seconds that the archived libraries take for a layer beside what is counted here
 PARALLEL_TOKENS = 16384  # of `engines/autoawq/worker.py`
 AUTOAWQ_COPYING = 10e9  # [A] bytes per second between GPU and host, where AutoAWQ keeps the outputs of each point
 AUTO_GPTQ_PASSES = 5  # over a Llama layer: one for each of its four inputs, one for what the next layer gets
@@ -93,10 +97,11 @@ GPU_RATES = {
 }
 OTHER_GPU = GpuRate(half=80e12, single=15e12)  # [A]
 LAUNCH = 4e-6  # [R] seconds between two GPU kernels that Python starts (performance.md: 3 to 5)
-LAUNCHES = {"native": 7, "gptqmodel": 15, "llm-compressor": 15}  # [R] kernels per column of GPTQ's loop (performance.md section e)
+LAUNCHES = {"native": 30, "gptqmodel": 15, "llm-compressor": 15}  # [G], [R] kernels per column of GPTQ's loop (performance.md section e)
 GPU_BANDWIDTH = 2e12  # [A] bytes per second
 GPU_SAVING = 1.2e9  # [R] bytes per second from the GPU to a synced file (native.md: 3.11 GiB in 2.6 and 2.8 s)
 GPU_READING = 2e9  # [A] bytes per second from disk through the host to the GPU
+LIBRARY_ON_GPU = 90 * MB  # [G] GPU memory that a library holds beside what is counted here
 CUDA_CONTEXT = 600 * MB  # [A] GPU memory of a process beside its tensors; torch's own count, which records keep, is without it
 
 
@@ -131,7 +136,7 @@ def native(work: QuantizeWork) -> Estimate:
     else:
         rate = rate_of(work.gpu)
         seconds = forward / rate.half + (gram + search) / rate.single + columns * LAUNCHES["native"] * LAUNCH
-        seconds += shape.size / GPU_READING + artifact / GPU_SAVING
+        seconds += NATIVE.gpu_seconds + shape.size / GPU_READING + artifact / GPU_SAVING
     bytes_per_value = 4 if work.gpu is None else 2
     working = _layer_bytes(shape, bytes_per_value) + (_hidden_bytes(shape, work.tokens, bytes_per_value) if calibrated else 0)
     memory = NATIVE.memory + CALIBRATED * calibrated + shape.size + 2 * min(artifact, SHARD) + 4 * shape.embedding
@@ -161,17 +166,18 @@ def _hidden_bytes(shape: Shape, tokens: int, bytes_per_value: int) -> int:
 def bitsandbytes(work: QuantizeWork) -> Estimate:
     """transformers reads the model, quantizes each weight as it comes, and saves the whole.
 
-    Host memory on a CPU: the mapped files and the quantized model, twice while it is saved. On a GPU the quantized model lies there.
+    Host memory on a CPU: the mapped files and the quantized model, twice while it is saved. On a GPU the quantized model lies
+    there, and the weight that is being quantized.
     """
     artifact = artifact_bytes(work.shape, work.scheme)
     seconds = work.shape.linear_parameters * PER_WEIGHT / work.cores
     if work.gpu is not None:
-        seconds = work.shape.size / GPU_READING + artifact / GPU_SAVING
-    largest = max([work.shape.embedding, *(outputs * inputs for outputs, inputs in work.shape.layer)])
+        seconds = BITSANDBYTES.gpu_seconds + work.shape.size / GPU_READING + artifact / GPU_SAVING
+    largest = max(outputs * inputs for outputs, inputs in work.shape.layer)
     return Estimate(
         seconds=BITSANDBYTES.seconds + seconds,
         memory=BITSANDBYTES.memory + work.shape.size + (2 * artifact if work.gpu is None else artifact + BITSANDBYTES.on_gpu),
-        gpu_memory=None if work.gpu is None else artifact + 4 * largest,
+        gpu_memory=None if work.gpu is None else artifact + 2 * largest,
         disk=artifact,
     )
 
@@ -186,19 +192,23 @@ def gptqmodel(work: QuantizeWork) -> Estimate:
 def llm_compressor(work: QuantizeWork) -> Estimate:
     """llm-compressor: see `_gptq_library` and `_awq_library`. For GPTQ it keeps the tokens in host memory."""
     if work.scheme.method == "awq":
-        return _awq_library(work, LLM_COMPRESSOR)
+        found = _awq_library(work, LLM_COMPRESSOR, states=12)  # [G] it keeps what goes into and comes out of every scaled module
+        forwards = work.shape.layers * 4 * AWQ_LIBRARY_POINTS * work.samples if work.gpu else 0
+        return found.model_copy(update={"seconds": found.seconds + forwards * AWQ_FORWARD})
     return _gptq_library(work, LLM_COMPRESSOR, COLUMN["llm-compressor"], LAUNCHES["llm-compressor"], tokens_on_gpu=False)
 
 
 def auto_gptq(work: QuantizeWork) -> Estimate:
     """AutoGPTQ: see `_gptq_library`. One more pass for each input of a layer, and packing on one core of the host."""
     found = _gptq_library(work, LEGACY, COLUMN["gptqmodel"], LAUNCHES["gptqmodel"], tokens_on_gpu=True, passes=AUTO_GPTQ_PASSES)
-    return found.model_copy(update={"seconds": found.seconds + work.shape.linear_parameters * PER_WEIGHT})
+    return found.model_copy(
+        update={"seconds": found.seconds + work.shape.linear_parameters * PER_WEIGHT + work.shape.layers * LEGACY_LAYER}
+    )
 
 
 def autoawq(work: QuantizeWork) -> Estimate:
     """AutoAWQ: see `_awq_library`. The host has the inputs of every linear of a layer, those of the widest twice more while their mean is
-    taken, and the outputs of a point, which go there and back; the GPU has a chunk of tokens at work, and one of outputs compared.
+    taken, and the outputs of a point, which go there and back; the GPU has a layer, and a chunk of tokens or the clip search at work.
     """
     shape, found = work.shape, _awq_library(work, LEGACY)
     inputs, outputs = 2 * work.tokens * sum(columns for _, columns in shape.layer), 2 * 2 * work.tokens * shape.hidden
@@ -207,12 +217,11 @@ def autoawq(work: QuantizeWork) -> Estimate:
         return found.model_copy(update={"memory": memory})
     copied = 2.0 * AWQ_LIBRARY_POINTS * 4 * shape.layers * 2 * work.tokens * shape.hidden
     chunk = 2 * min(work.tokens, PARALLEL_TOKENS) * (3 * shape.widest + 6 * shape.hidden)
-    compared = 14 * min(AWQ_LOSS, work.tokens * shape.hidden)
     return found.model_copy(
         update={
-            "seconds": found.seconds + copied / AUTOAWQ_COPYING,
+            "seconds": found.seconds + copied / AUTOAWQ_COPYING + shape.layers * LEGACY_LAYER,
             "memory": memory,
-            "gpu_memory": found.gpu_memory + chunk + compared,
+            "gpu_memory": 4 * shape.layer_parameters + max(chunk, _clip_bytes(work)),
         }
     )
 
@@ -231,7 +240,7 @@ def _gptq_library(work: QuantizeWork, process: Process, column: float, launches:
     inputs of every linear.
 
     Memory on the device: the float32 Hessians of a layer, three copies of the largest, its weights; and the hidden states of all tokens
-    before and after a layer, in 16 bits, on a CPU in 32.
+    before and after a layer, in 16 bits, on a CPU in 32. On a GPU also the embedding, and what the libraries keep [G].
     """
     shape = work.shape
     artifact = artifact_bytes(shape, work.scheme)
@@ -247,35 +256,46 @@ def _gptq_library(work: QuantizeWork, process: Process, column: float, launches:
     seconds = forward / rate.half + hessian / rate.single + _columns(shape) * launches * LAUNCH
     seconds += shape.size / GPU_READING + artifact / GPU_SAVING
     return Estimate(
-        seconds=process.seconds + seconds,
+        seconds=process.seconds + process.gpu_seconds + seconds,
         memory=memory + process.on_gpu + (0 if tokens_on_gpu else hidden),
-        gpu_memory=on_device + (hidden if tokens_on_gpu else 0),
+        gpu_memory=on_device + (hidden if tokens_on_gpu else 0) + 2 * shape.embedding + LIBRARY_ON_GPU,
         disk=artifact,
     )
 
 
-def _awq_library(work: QuantizeWork, process: Process) -> Estimate:
-    """AWQ as AutoAWQ searches, and others after it: for each point the modules that a scale acts on are run again on all tokens. None of
-    it was measured; all of it is arithmetic on the libraries' code [A].
+def _awq_library(work: QuantizeWork, process: Process, *, states: int = 4) -> Estimate:
+    """AWQ as AutoAWQ searches, and others after it: for each point the modules that a scale acts on are run again on all tokens.
 
-    Memory on the device: a layer's weights twice, the inputs of its widest linear and four times the hidden states of all tokens; in the
-    clip search the products of 512 tokens with `AWQ_CLIP_OUTPUTS` outputs, twice.
+    Memory on the device: the embedding, a layer's weights twice, the inputs of its widest linear and `states` times the hidden states of
+    all tokens; or the clip search (`_clip_bytes`).
     """
     shape, scheme = work.shape, work.scheme
     assert isinstance(scheme, WeightScheme)
     artifact = artifact_bytes(shape, scheme)
     points = AWQ_LIBRARY_POINTS * AWQ_PARENTS
     search = 2.0 * (points + 2) * shape.linear_parameters * work.tokens
-    tokens = 2 * work.tokens * (shape.widest + 4 * shape.hidden)
-    clipping = 2 * 2 * 512 * AWQ_CLIP_OUTPUTS * shape.widest if scheme.clip else 0
-    on_device = 4 * shape.layer_parameters + max(tokens, clipping)
+    tokens = 2 * work.tokens * (shape.widest + states * shape.hidden)
+    on_device = 4 * shape.layer_parameters + max(tokens, _clip_bytes(work))
     memory = _library_memory(work, process)
     if work.gpu is None:
         seconds = search / (CPU_RATE * work.cores) + (shape.linear_parameters * CLIP / work.cores if scheme.clip else 0)
         return Estimate(seconds=process.seconds + seconds, memory=memory + 2 * on_device, gpu_memory=None, disk=artifact)
     seconds = search / rate_of(work.gpu).half + (shape.linear_parameters * AWQ_CLIP / GPU_BANDWIDTH if scheme.clip else 0)
     seconds += shape.size / GPU_READING + artifact / GPU_SAVING
-    return Estimate(seconds=process.seconds + seconds, memory=memory + process.on_gpu, gpu_memory=on_device, disk=artifact)
+    return Estimate(
+        seconds=process.seconds + process.gpu_seconds + seconds,
+        memory=memory + process.on_gpu,
+        gpu_memory=on_device + 2 * shape.embedding,
+        disk=artifact,
+    )
+
+
+def _clip_bytes(work: QuantizeWork) -> int:
+    """The products of 512 tokens with as many outputs as are tried at once, in 16 bits, twice."""
+    if not (isinstance(work.scheme, WeightScheme) and work.scheme.clip):
+        return 0
+    many, few = AWQ_CLIP_OUTPUTS
+    return max(2 * 2 * 512 * (few if outputs % many else many) * inputs for outputs, inputs in work.shape.layer)
 
 
 def _library_memory(work: QuantizeWork, process: Process) -> int:
@@ -343,7 +363,9 @@ def _held_weights(work: ScoreWork, stored: int, width: int) -> int:
 
 def _held_by_a_batch(work: ScoreWork, width: int) -> int:
     """Activations of a batch; keys and values of all layers where answers are written; six chunks of logits in float64, and for a
-    candidate's comparison as many of the baseline's, and its head. Computing a weight from packed ones takes a linear twice in float32.
+    candidate's comparison more of the baseline's, and its head. Computing a weight from packed ones takes a linear twice in float32.
+
+    On a CPU what is freed is not given back at once, and the parts add up [M]; on a GPU the larger part decides [G].
     """
     shape, tokens = work.shape, BATCH_TOKENS["cpu" if work.gpu is None else "cuda"]
     activations = width * tokens * (3 * shape.widest + 6 * shape.hidden)
@@ -351,9 +373,11 @@ def _held_by_a_batch(work: ScoreWork, width: int) -> int:
     positions, vocabulary = HEAD_CHUNK
     logits = 6 * 8 * positions * min(vocabulary, shape.vocabulary)
     if work.scheme is None:
-        return activations + cache + logits
+        return max(activations + cache, logits) if work.gpu else activations + cache + logits
     head = width * shape.embedding if work.text_tokens else 0
     unpacking = 8 * max(outputs * inputs for outputs, inputs in shape.layer)
+    if work.gpu:
+        return max(activations + cache, logits * 3 // 2 + head, unpacking)
     return max(activations + cache + 2 * logits + head, unpacking)
 
 
@@ -370,4 +394,4 @@ def _score_seconds(work: ScoreWork, weights: int) -> float:
     rate = rate_of(work.gpu)
     decoding = work.steps * (shape.layers * STEP / 4 + weights / GPU_BANDWIDTH)
     read = weights + (0 if work.scheme is None else shape.size)
-    return operations / rate.half + 8 * 10 * logits / GPU_BANDWIDTH + decoding + read / GPU_READING
+    return SCORER.gpu_seconds + operations / rate.half + 8 * 10 * logits / GPU_BANDWIDTH + decoding + read / GPU_READING

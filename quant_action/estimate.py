@@ -30,6 +30,7 @@ def expect_quantizing(plan: Plan, job: Job, inputs: Inputs) -> Estimate:
     work = QuantizeWork(
         shape=Shape.of(inputs.model),
         scheme=job.scheme,
+        samples=plan.calibration.samples if plan.calibration and calibrated else 0,
         tokens=plan.calibration.samples * plan.calibration.tokens if plan.calibration and calibrated else 0,
         gpu=_gpu(plan),
         cores=cores(),

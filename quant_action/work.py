@@ -86,8 +86,10 @@ def artifact_bytes(shape: Shape, scheme: Scheme) -> int:
 class QuantizeWork:
     shape: Shape
     scheme: Scheme
+    samples: int
+    """Of calibration; 0 where the engine needs none."""
     tokens: int
-    """Of calibration, all samples together; 0 where the engine needs none."""
+    """In all samples together."""
     gpu: str | None
     """Its name; None on a CPU."""
     cores: int

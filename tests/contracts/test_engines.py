@@ -255,9 +255,9 @@ def test_artifacts_pass_the_checks(engine: Engine, device: Device, scheme: Schem
 def test_what_it_takes_was_estimated(engine: Engine, device: Device, scheme: Scheme, made: Maker) -> None:
     """Disk anywhere; memory within a quarter where engines were measured, with a torch for the CPU: CUDA's libraries take their own."""
     done, shape = made(engine, device, scheme), Shape.of(open_model(EXAMPLE / "model"))
-    tokens = 8 * 64 if engine.needs_calibration(scheme) else 0
+    samples = 8 if engine.needs_calibration(scheme) else 0
     gpu = GPU.name if GPU and device == "cuda" else None
-    expected = engine.estimate(QuantizeWork(shape=shape, scheme=scheme, tokens=tokens, gpu=gpu, cores=cores()))
+    expected = engine.estimate(QuantizeWork(shape=shape, scheme=scheme, samples=samples, tokens=64 * samples, gpu=gpu, cores=cores()))
     assert expected.disk == pytest.approx(sum(path.stat().st_size for path in done.folder.glob("*.safetensors")), rel=0.15)
     assert (expected.gpu_memory is None) == (device == "cpu")
     build = torch_build(engine.environment)
