@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from quant_action import __version__
 from quant_action.errors import InputError, RemoteError
 from quant_action.gates import DEFAULT_PERPLEXITY_RATIO
 from quant_action.guide import CHOOSE, GUIDE, SAMPLES, SUGGESTIONS, Goal, Hardware, Suggestion, fitting_group_size
@@ -197,7 +196,6 @@ def _workflow(answers: Answers) -> tuple[Path, str]:
         paths=[json.dumps(_literally(prefix) + pattern, ensure_ascii=False) for pattern in watched]
         + [json.dumps(f"{WORKFLOWS}/{name}.yml")],
         labels="[self-hosted, linux, gpu]" if answers.hardware == "gpu" else "[self-hosted, linux]",
-        version=__version__,
         revision=answers.model.revision,
     )
     return path, text
