@@ -106,7 +106,7 @@ def append(name: str, text: str) -> Callable[[Path], None]:
         (
             edit("bits: 4, group_size: 64", "bits: 4, group_size: 96"),
             2,
-            "groups of 96 do not divide the 256 inputs of model.layers.0.mlp.down_proj",
+            "groups of 96 do not divide the 256 inputs of model.layers.{0-3}.mlp.down_proj",
         ),
         (edit("bits: 4", "bits: 5"), 2, "quant.yml:6:3: candidate gptq-w4: no engine can do this (native: "),
         (edit("data/heldout", "data/absent"), 2, "data/absent.jsonl: cannot be read (No such file or directory)"),
