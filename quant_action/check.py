@@ -18,7 +18,7 @@ from quant_action.findings import Finding, machine_error, ok, warning
 from quant_action.formats.wording import format_bytes
 from quant_action.gates import gate_limits
 from quant_action.hardware import Machine, device_of
-from quant_action.metrics.intervals import bonett_price
+from quant_action.metrics.intervals import LEAST_WINDOWS, bonett_price
 from quant_action.model_files import ModelFiles
 from quant_action.records import BitsandbytesScheme, GateLimit, Job
 from quant_action.spec import LoadedSpec
@@ -42,9 +42,6 @@ CERTAIN = 0.75
 
 PLANNED_FLIPS = 0.05
 """Share of items whose answer a 4-bit candidate changes, for planning; the 160 items of SmolLM2-135M's first measurement had 0.08."""
-
-FEW_WINDOWS = 20
-"""Windows of text below which intervals get wide (see `metrics/intervals.py`)."""
 
 ENVIRONMENT_BYTES = {"cpu": 1_600_000_000, "cuda": 7_000_000_000}
 """An environment on disk: `modern` with a CPU build of torch, measured; with CUDA's libraries, assumed."""
@@ -305,13 +302,13 @@ def evidence_findings(loaded: LoadedSpec, jobs: Sequence[Job], *, items: int, te
     """Whether items and windows are enough for what the gates ask."""
     found = []
     text = loaded.spec.evaluation.text
-    if text and text_tokens // text.window < FEW_WINDOWS:
+    if text and text_tokens // text.window < LEAST_WINDOWS:
         found.append(
             warning(
                 "text",
-                f"about {text_tokens // text.window} windows of {text.window} tokens: intervals of perplexity and KL will be wide",
+                f"about {text_tokens // text.window} windows of {text.window} tokens: gates on perplexity and divergence will settle nothing",
                 where=loaded.where("evaluation", "text"),
-                remedy=f"Give more text, or a shorter window: {FEW_WINDOWS} windows or more make useful intervals.",
+                remedy=f"Give more text, or a shorter window: {LEAST_WINDOWS} windows are the least that a gate is judged by.",
             )
         )
     limits: dict[float, GateLimit] = {}

@@ -14,6 +14,7 @@ from typing import Literal
 
 from quant_action.metrics import metric
 from quant_action.metrics.interface import Difference, Subject
+from quant_action.metrics.intervals import LEAST_WINDOWS
 from quant_action.metrics.memory import peak_memory
 from quant_action.metrics.units import spell, spell_bare
 from quant_action.records import CandidateVerdict, Check, Decision, Failure, GateLimit, Outcome, Verdict
@@ -74,7 +75,7 @@ def _check(gate: GateLimit, candidate: Subject, *, baseline: Subject, release: S
     difference = measured.compare(candidate, reference)
     if difference is None:
         return _not_applicable(gate, f"{measured.name}: the evaluation measured nothing that gives it")
-    outcome = _gate_outcome(gate, difference)
+    outcome = gate_outcome(gate, difference)
     return Check(
         gate=gate.gate,
         metric=gate.metric,
@@ -104,8 +105,11 @@ def _not_applicable(gate: GateLimit, reason: str) -> Check:
     )
 
 
-def _gate_outcome(gate: GateLimit, difference: Difference) -> Outcome:
+def gate_outcome(gate: GateLimit, difference: Difference) -> Outcome:
+    """Pass: the whole interval is within the limit. Fail: the whole of it is beyond. What is known exactly is an interval of no width."""
     interval = difference.interval
+    if _too_few(difference):
+        return Outcome.INCONCLUSIVE
     low, high = (interval.low, interval.high) if interval else (difference.value, difference.value)
     all_within, all_beyond = (high <= gate.limit, low > gate.limit) if gate.bound == "max" else (low >= gate.limit, high < gate.limit)
     if all_within:
@@ -129,6 +133,10 @@ def _gate_reason(gate: GateLimit, name: str, difference: Difference, outcome: Ou
     return f"{found} may or may not be {over} {limit}; {_what_settles_it(gate.limit, difference)}"
 
 
+def _too_few(difference: Difference) -> bool:
+    return difference.samples == "windows" and difference.interval is not None and difference.n < LEAST_WINDOWS
+
+
 def _tells_apart(limit: float, number: float, unit: str, digits: int) -> bool:
     """Whether two numbers that differ are still seen to differ when written with so many digits."""
     return limit == number or spell(limit, unit, digits=digits) != spell(number, unit, digits=digits)
@@ -137,6 +145,8 @@ def _tells_apart(limit: float, number: float, unit: str, digits: int) -> bool:
 def _what_settles_it(limit: float, difference: Difference) -> str:
     """How many samples would bring the near end of the interval to the limit, its width falling with the square root of their number."""
     interval, value, n = difference.interval, difference.value, difference.n
+    if _too_few(difference):
+        return f"{n} windows are too few to tell, {LEAST_WINDOWS} are the least"
     if interval is None or value == limit:
         return f"it lies on the limit, and no number of {difference.samples} would settle it"
     reach = interval.high - value if value < limit else value - interval.low

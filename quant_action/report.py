@@ -163,7 +163,7 @@ def _changes(candidate: Subject, reference: Subject) -> dict[str, Change]:
     ids = dict.fromkeys([known.id for known in METRICS] + sorted(candidate.evaluation.metrics))
     differences = {id: metric(id).compare(candidate, reference) for id in ids}
     return {
-        id: Change(value=found.value, interval=found.interval, n=found.n, unit=found.unit, samples=found.samples)
+        id: Change(name=metric(id).name, value=found.value, interval=found.interval, n=found.n, unit=found.unit, samples=found.samples)
         for id, found in differences.items()
         if found
     }

@@ -15,6 +15,8 @@ from quant_action.records import Check, Decision, Failure, Interval, Measurement
 class Change(Value):
     """One metric of a candidate beside the baseline's: a ratio or a delta, as the metric's `compare` defines it."""
 
+    name: str
+    """Of the metric, for people."""
     value: float
     interval: Interval | None
     n: int

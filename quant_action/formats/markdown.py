@@ -129,6 +129,7 @@ def _sections(report: Report) -> list[str]:
         _gates(report),
         _runtimes(report),
         _tasks(report),
+        _changes(report),
         _cost(report),
         _method(report),
     ]
@@ -193,6 +194,19 @@ def _tasks(report: Report) -> str:
         if row.metrics
     ]
     return _fold("Accuracy per task: %, change in pp, n", _grid(["candidate", *map(escape, report.tasks)], lines, left=1))
+
+
+def _changes(report: Report) -> str:
+    """Every metric that knows how to compare, those without a column of their own among them."""
+    names = {id: change.name for row in report.rows for id, change in row.changes.items()}
+    rows = [row for row in report.rows if row.changes][:MOST_ROWS]
+    if not names:
+        return ""
+    lines = [
+        [escape(name), *(escape(wording.change_words(row.changes[id])) if id in row.changes else wording.NOTHING for row in rows)]
+        for id, name in names.items()
+    ]
+    return _fold("Every comparison with the baseline", _grid(["metric", *(escape(row.id) for row in rows)], lines, left=1))
 
 
 def _cost(report: Report) -> str:

@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 
 from quant_action.formats.interface import Change, Report, Row
+from quant_action.metrics.units import spell, spell_bare
 from quant_action.records import Decision, Interval, Outcome
 
 PERPLEXITY, KL, KL_P99, TOP1, ACCURACY = "perplexity", "kl", "kl_p99", "top1", "accuracy"
@@ -199,6 +200,13 @@ def runtime_line(row: Row, report: Report) -> str:
         f"any logit within {format_number(check.difference.largest)} of their spread, rounding alone "
         f"{format_number(check.rounding.largest)}"
     )
+
+
+def change_words(change: Change) -> str:
+    """A comparison with the baseline and its interval, whatever the metric: `×1.083 [1.071, 1.095]`."""
+    value = spell(change.value, change.unit)
+    ends = (change.interval.low, change.interval.high) if change.interval else ()
+    return value + (f" [{', '.join(spell_bare(end, change.unit) for end in ends)}]" if ends else "")
 
 
 def limit_of(row: Row, metric: str) -> float | None:

@@ -5,15 +5,28 @@ from __future__ import annotations
 from quant_action.errors import SpecError
 from quant_action.metrics.accuracy import Accuracy
 from quant_action.metrics.agreement import Agreement
-from quant_action.metrics.divergence import Divergence
+from quant_action.metrics.divergence import QUANTILES, Divergence
+from quant_action.metrics.flips import Flips
 from quant_action.metrics.interface import Metric
 from quant_action.metrics.memory import Memory
 from quant_action.metrics.perplexity import Perplexity
+from quant_action.metrics.probability import ProbabilityChange
 from quant_action.metrics.size import Size
 from quant_action.records import Measurement
 from quant_action.values import Values
 
-METRICS: tuple[Metric, ...] = (Perplexity(), Divergence(tail=False), Divergence(tail=True), Agreement(), Accuracy(), Size(), Memory())
+METRICS: tuple[Metric, ...] = (
+    Perplexity(),
+    Divergence(),
+    *(Divergence(quantile) for quantile in QUANTILES),
+    Agreement(),
+    ProbabilityChange(rms=False),
+    ProbabilityChange(rms=True),
+    Accuracy(),
+    Flips(),
+    Size(),
+    Memory(),
+)
 
 
 def metric(id: str) -> Metric:

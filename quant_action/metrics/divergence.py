@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 FLOOR = 1e-6
 """Nats below which a divergence is rounding; ratios count no less, so that two models that equal the baseline have the ratio 1."""
 
-TAIL = 0.99
+QUANTILES = {0.5: "median", 0.99: "99th percentile", 0.999: "99.9th percentile"}
 
 
 class Divergence:
-    """KL(baseline || model) per token, over the whole vocabulary: its mean, or its 99th percentile.
+    """KL(baseline || model) per token, over the whole vocabulary: its mean, or one of `QUANTILES`.
 
     It is a comparison with the baseline already, so `vs: baseline` and no reference mean the same. Against a release, the ratio of the two
     statistics is judged on the log scale, windows left out one at a time of both models together. In simulations of skewed and clustered
@@ -31,11 +31,11 @@ class Divergence:
     unit = "nat"
     better: Literal["lower", "higher"] = "lower"
 
-    def __init__(self, *, tail: bool) -> None:
-        self._tail = tail
-        self.id = "kl_p99" if tail else "kl"
-        self.name = "KL divergence, 99th percentile" if tail else "KL divergence"
-        statistic, interval = ("99th percentile", "Woodruff") if tail else ("mean", "t")
+    def __init__(self, quantile: float | None = None) -> None:
+        self._quantile = quantile
+        self.id = f"kl_p{f'{100 * quantile:g}'.replace('.', '')}" if quantile else "kl"
+        self.name = f"KL divergence, {QUANTILES[quantile]}" if quantile else "KL divergence"
+        statistic, interval = (QUANTILES[quantile], "Woodruff") if quantile else ("mean", "t")
         self.formula = (
             f"{statistic} of sum P ln(P / Q) over tokens, P of the baseline, {interval} interval over windows; "
             "against a release the ratio of the two, jackknife over windows on the log"
@@ -68,10 +68,10 @@ class Divergence:
     def _statistic(self, kl: np.ndarray) -> float:
         import numpy as np
 
-        return float(np.quantile(kl, TAIL) if self._tail else kl.mean())
+        return float(np.quantile(kl, self._quantile) if self._quantile else kl.mean())
 
     def _interval(self, kl: np.ndarray) -> Interval:
-        interval = quantile_interval(kl, TAIL) if self._tail else t_interval(kl.mean(axis=1))
+        interval = quantile_interval(kl, self._quantile) if self._quantile else t_interval(kl.mean(axis=1))
         return mapped(interval, float, method=f"{interval.method} over windows")
 
     def _without_each(self, kl: np.ndarray) -> np.ndarray:
@@ -79,13 +79,13 @@ class Divergence:
         import numpy as np
 
         windows, positions = kl.shape
-        if not self._tail:
+        if self._quantile is None:
             means = kl.mean(axis=1)
             others: np.ndarray = (means.sum() - means) / (windows - 1)
             return others
         order = np.argsort(kl, axis=None, kind="stable")
         ascending, window = kl.ravel()[order], order // positions
-        rank = ((windows - 1) * positions - 1) * TAIL
+        rank = ((windows - 1) * positions - 1) * self._quantile
         below, above = math.floor(rank), math.ceil(rank)
         ends = np.array([ascending[window != left_out][[below, above]] for left_out in range(windows)])
         quantiles: np.ndarray = ends[:, 0] + (rank - below) * (ends[:, 1] - ends[:, 0])

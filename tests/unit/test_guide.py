@@ -30,10 +30,8 @@ def test_the_readme_shows_the_guide() -> None:
 
 
 def test_the_reasons_agree_with_what_was_measured() -> None:
-    measured = {
-        name: float(ratio)
-        for name, ratio in re.findall(r"^\| ([^|]+?) \| \d+ \| ([\d.]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    }
+    table = (ROOT / "README.md").read_text().partition("| method | CPU seconds |")[2].partition("\n\n")[0]
+    measured = {name: float(ratio) for name, ratio in re.findall(r"^\| ([^|]+?) \| \d+ \| ([\d.]+) \|", table, re.MULTILINE)}
     example = dict(
         re.findall(r"^\| ([\w-]+) \| \d+ MB \| [\d.]+ \| ([\d.]+) \|", (ROOT / "examples/smollm2/README.md").read_text(), re.MULTILINE)
     )

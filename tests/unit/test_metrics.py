@@ -40,7 +40,9 @@ def test_everything_that_values_give_is_measured() -> None:
     assert measured == {
         "perplexity": (pytest.approx(math.exp(NLL.sum() / NLL.size)), 24),
         "kl": (pytest.approx(KL.mean()), 24),
+        "kl_p50": (np.quantile(KL, 0.5), 24),
         "kl_p99": (np.quantile(KL, 0.99), 24),
+        "kl_p999": (np.quantile(KL, 0.999), 24),
         "top1": (pytest.approx(top1.sum() / 744), 24),
         "accuracy": (7 / 8, 8),
         "accuracy:x": (0.5, 2),

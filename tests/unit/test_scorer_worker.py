@@ -82,7 +82,17 @@ def test_a_baseline_and_a_candidate_leave_paired_values_and_their_metrics(tmp_pa
         assert [item["task"] for item in values.items] == ["pick"] * 3 + ["write"] * 3
         assert answer["metrics"] == {id: measured.model_dump() for id, measured in measure_all(values).items()}
         assert json.loads(json.dumps(answer, allow_nan=False)) == answer
-        assert set(answer["metrics"]) == {"perplexity", "kl", "kl_p99", "top1", "accuracy", "accuracy:pick", "accuracy:write"}
+        assert set(answer["metrics"]) == {
+            "perplexity",
+            "kl",
+            "kl_p50",
+            "kl_p99",
+            "kl_p999",
+            "top1",
+            "accuracy",
+            "accuracy:pick",
+            "accuracy:write",
+        }
     assert baseline["metrics"]["kl"] == {"value": 0.0, "n": 4}
     assert baseline["metrics"]["top1"] == {"value": 1.0, "n": 4}
     assert candidate["metrics"]["kl"]["value"] > 1e-4
