@@ -306,7 +306,7 @@ def evidence_findings(loaded: LoadedSpec, jobs: Sequence[Job], *, items: int, te
         found.append(
             warning(
                 "text",
-                f"about {text_tokens // text.window} windows of {text.window} tokens: gates on perplexity and divergence will settle nothing",
+                f"about {text_tokens // text.window} windows of {text.window} tokens: gates on perplexity and divergence settle nothing",
                 where=loaded.where("evaluation", "text"),
                 remedy=f"Give more text, or a shorter window: {LEAST_WINDOWS} windows are the least that a gate is judged by.",
             )

@@ -57,7 +57,7 @@ def test_a_spec_that_is_fine(workspace: Path, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert "✓  device" in out
     assert "1 warning" in out  # a few rows are no evidence
-    assert "20 windows or more" in " ".join(out.split())
+    assert "20 windows are the least" in " ".join(out.split())
 
 
 def test_every_candidate_and_every_layer_that_does_not_fit_is_named(
