@@ -160,11 +160,9 @@ def test_disk_full_while_saving_is_named_and_leaves_nothing_half_done(example: P
 @pytest.mark.parametrize(
     ("stage", "stop"),
     [
-        ("baseline.evaluate", signal.SIGKILL),
-        ("gptq-w4.quantize", signal.SIGINT),
-        ("gptq-w4.quantize", signal.SIGTERM),
+        ("baseline.evaluate", signal.SIGTERM),
         ("gptq-w4.quantize", signal.SIGKILL),
-        ("gptq-w4.evaluate", signal.SIGKILL),
+        ("gptq-w4.evaluate", signal.SIGINT),
     ],
 )
 def test_a_run_that_was_stopped_continues_from_what_was_complete(example: Path, stop: signal.Signals, stage: str) -> None:

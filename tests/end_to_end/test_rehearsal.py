@@ -79,7 +79,7 @@ evaluation:
     rows = {line.split()[0]: line for line in ended.out.splitlines() if line.strip()}
     assert "failed" in rows["bad"]
     assert rows["good"].count("ok ") == 3
-    assert "✗ bad, quantize: model.layers.0: layers of this width have no kernel" in ended.out
+    assert "✗ bad, quantize: model.layers.0: quantizing bad: layers of this width have no kernel" in ended.out
     assert "Use another engine." in ended.out
     kept = sorted(path.name for path in (folder / ".quant/cache/rehearsal").rglob("*") if path.suffix == ".log")
     good = [f"good.{stage}.log" for stage in ("evaluate", "quantize", "runtime")]
