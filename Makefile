@@ -6,20 +6,22 @@ VENV ?= .venv
 export QUANT_ACTION_ENVIRONMENTS ?= $(CURDIR)/.environments
 PIP = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check unit smollm2 benchmark clean
+.PHONY: demo test check unit modern legacy smollm2 benchmark clean
 
 demo: $(VENV)/.run
 	$(VENV)/bin/quant-action run examples/tiny-llama/quant.yml
 
 test: check
-	$(VENV)/bin/quant-action environments --install modern
-	$(VENV)/bin/quant-action environments --install legacy
+	$(MAKE) --jobs=2 modern legacy
 	$(VENV)/bin/python -m pytest
 
 check: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+modern legacy: $(VENV)/.run
+	$(VENV)/bin/quant-action environments --install $@
 
 unit: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -m "not end_to_end"
@@ -29,7 +31,7 @@ smollm2: examples/smollm2/model
 
 # Half an hour to an hour: benchmarks/README.md has what it printed.
 benchmark: examples/smollm2/model
-	$(VENV)/bin/quant-action environments --install modern
+	$(MAKE) modern
 	$(VENV)/bin/python benchmarks/quality.py
 
 examples/smollm2/model: | $(VENV)/.run
