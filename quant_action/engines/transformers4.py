@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from quant_action.errors import EngineError
-from quant_action.model_files import companions, open_model, read_config
+from quant_action.model_files import open_model, read_config
 
 TOKENIZER = "tokenizer_config.json"
 
 
 def translated(base: Path, folder: Path) -> Path:
     """Fill the empty `folder` with `base` in the spelling of transformers 4. Raises `EngineError` for what release 4 cannot express."""
-    model = open_model(base)
-    for path in [*model.weight_files, *companions(base), *base.glob("*.index.json")]:
+    for path in open_model(base).files:
+        if path.name == "config.json":
+            continue  # a link would lead what is written below into the base
         target = folder / path.relative_to(base)
         target.parent.mkdir(exist_ok=True)
         target.symlink_to(path.resolve())
