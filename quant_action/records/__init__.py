@@ -1,0 +1,59 @@
+"""What flows between the stages: frozen, typed, JSON with a `schema` field, and back.
+
+    Spec -> Plan[Job] -> Candidate -> Evaluation -> Verdict -> Report
+
+A record holds results and where they came from, never behaviour of a stage. Sizes are bytes, times seconds, shares fractions; a
+number is finite or null. Paths inside records are relative and POSIX, so that a run folder can be moved.
+"""
+
+from quant_action.records.base import Record, Value, canonical_json, digest_of
+from quant_action.records.plan import (
+    BitsandbytesScheme,
+    CalibrationRef,
+    Job,
+    ModelRef,
+    Plan,
+    Protocol,
+    RuntimeProtocol,
+    Scheme,
+    TaskProtocol,
+    TextProtocol,
+    WeightScheme,
+)
+from quant_action.records.results import Candidate, Estimate, Evaluation, Failure, LogitDifference, Measurement, RuntimeCheck, Stage
+from quant_action.records.verdict import CandidateVerdict, Check, Decision, GateLimit, Interval, Outcome, Override, Verdict, Versus
+
+__all__ = [
+    "BitsandbytesScheme",
+    "CalibrationRef",
+    "Candidate",
+    "CandidateVerdict",
+    "Check",
+    "Decision",
+    "Estimate",
+    "Evaluation",
+    "Failure",
+    "GateLimit",
+    "Interval",
+    "Job",
+    "LogitDifference",
+    "Measurement",
+    "ModelRef",
+    "Outcome",
+    "Override",
+    "Plan",
+    "Protocol",
+    "Record",
+    "RuntimeCheck",
+    "RuntimeProtocol",
+    "Scheme",
+    "Stage",
+    "TaskProtocol",
+    "TextProtocol",
+    "Value",
+    "Verdict",
+    "Versus",
+    "WeightScheme",
+    "canonical_json",
+    "digest_of",
+]

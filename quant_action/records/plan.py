@@ -1,0 +1,134 @@
+"""What will be done, everything resolved."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from quant_action.records.base import Record, Value, digest_of
+
+
+class WeightScheme(Value):
+    """Integer weights with one scale per group of inputs: GPTQ, AWQ and round-to-nearest, everything resolved."""
+
+    method: Literal["gptq", "awq", "rtn"]
+    bits: int
+    group_size: int
+    """Inputs that share a scale; -1 is one scale per output channel."""
+    symmetric: bool
+    clip: bool
+    """Search, per group, the range that minimises the layer's output error."""
+    scales: Literal["awq"] | None
+    """Move activation outliers into the weights first (AWQ, arXiv 2306.00978)."""
+    act_order: bool = False
+    """GPTQ: visit inputs by falling Hessian diagonal."""
+    static_groups: bool = False
+    """GPTQ: fix the groups before reordering, so that `g_idx` stays in order and costs nothing at run time."""
+    damping: float = 0.01
+    """GPTQ: share of the mean Hessian diagonal that is added to it."""
+
+
+class BitsandbytesScheme(Value):
+    method: Literal["bitsandbytes"]
+    type: Literal["nf4", "fp4", "int8"]
+    double_quant: bool = False
+    """4-bit only: quantize the scales too."""
+
+    @property
+    def bits(self) -> int:
+        return 8 if self.type == "int8" else 4
+
+
+Scheme = Annotated[WeightScheme | BitsandbytesScheme, Field(discriminator="method")]
+
+
+class ModelRef(Value):
+    source: str
+    """As the spec says it: a Hub id, or a path relative to the spec."""
+    revision: str | None
+    digest: str
+    """Of the manifest of the files that are read: two models with the same digest are the same model."""
+    architecture: str
+    size: int
+    """Bytes of the weights."""
+
+
+class CalibrationRef(Value):
+    data: str
+    digest: str
+    samples: int
+    tokens: int
+    seed: int
+
+
+class TextProtocol(Value):
+    """Teacher-forced scoring of text: one pass over non-overlapping windows."""
+
+    data: str
+    digest: str
+    window: int
+
+
+class TaskProtocol(Value):
+    id: str
+    kind: Literal["choice", "generate"]
+    data: str
+    digest: str
+    max_tokens: int
+    limit: int | None
+
+
+class Protocol(Value):
+    """What is measured, in full: two evaluations with one protocol digest are comparable."""
+
+    id: Literal["quant-action-1"] = "quant-action-1"
+    text: TextProtocol | None
+    tasks: tuple[TaskProtocol, ...]
+
+    @property
+    def digest(self) -> str:
+        """Of what decides the numbers: the content of the data files, not their names."""
+        return digest_of(self.model_dump(mode="json", exclude={"text": {"data"}, "tasks": {"__all__": {"data"}}}))
+
+
+class RuntimeProtocol(Value):
+    """On what an artifact's runtime is compared with scoring: the beginning of the first windows of the evaluation text."""
+
+    windows: int = 2
+    tokens: int = 128
+
+
+class Job(Value):
+    """One candidate to make."""
+
+    id: str
+    key: str
+    """sha256 of everything that decides the bytes: same key, same artifact."""
+    scheme: Scheme
+    engine: str
+    engine_reason: str
+    environment: str
+    fingerprint: str
+    """Digest of the engine's code and of the package versions that it runs with."""
+    required: bool
+
+
+class Plan(Record):
+    SCHEMA: ClassVar[str] = "quant_action.plan/v1"
+
+    key: str
+    name: str
+    spec: str
+    spec_digest: str
+    device: str
+    """What the work runs on: `cpu`, or the GPU's name; results of two devices are never mixed."""
+    model: ModelRef
+    calibration: CalibrationRef | None
+    protocol: Protocol
+    scorer: str
+    """Digest of the scoring code and of the package versions that it runs with."""
+    baseline_key: str
+    runtime: RuntimeProtocol | None = None
+    """Absent where the spec does not ask for it."""
+    jobs: tuple[Job, ...]

@@ -1,0 +1,53 @@
+"""`evaluation`: what is measured, on which data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, StringConstraints, Tag
+
+from quant_action.spec.types import DataPath, Id, Positive, SpecModel
+
+
+class Text(SpecModel):
+    data: DataPath
+    window: Annotated[int, Field(ge=8)] = 2048
+
+
+class DataTask(SpecModel):
+    data: DataPath
+    kind: Literal["choice", "generate"]
+    max_tokens: Positive = 32
+    """`generate`: how many tokens an answer may have."""
+    limit: Positive | None = None
+    """Score this many items, drawn by a fixed permutation."""
+
+
+class LmEvalTask(SpecModel):
+    """A task of lm-evaluation-harness. Part of the spec's language; the planner of this version refuses it."""
+
+    lm_eval: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    limit: Positive | None = None
+
+
+def _kind_of_task(value: Any) -> str:
+    return "lm_eval" if isinstance(value, LmEvalTask) or (isinstance(value, dict) and "lm_eval" in value) else "data"
+
+
+Task = Annotated[Annotated[DataTask, Tag("data")] | Annotated[LmEvalTask, Tag("lm_eval")], Discriminator(_kind_of_task)]
+
+
+class Latency(SpecModel):
+    """Speed of prefill and decoding. Part of the spec's language; the planner of this version refuses it."""
+
+    prefill: list[Positive] = Field(default=[])
+    decode: Positive | None = None
+    batch: list[Positive] = Field(default=[1])
+
+
+class Evaluation(SpecModel):
+    text: Text | None = None
+    tasks: dict[Id, Task] = Field(default={})
+    latency: Latency | None = None
+    runtime: bool = False
+    """Load every artifact with the library that will serve it, and compare what it computes with what was scored; needs text."""
