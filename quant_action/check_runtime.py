@@ -8,17 +8,14 @@ from quant_action.errors import IntegrityError
 from quant_action.hardware import device_of
 from quant_action.inputs import Inputs
 from quant_action.records import Candidate, Evaluation, Plan, RuntimeCheck, RuntimeProtocol, digest_of
-from quant_action.runtimes import HOST_REQUIRES, SOURCES, WORKER, runtime_environment
+from quant_action.runtimes import SOURCES, WORKER, runtime_environment, runtime_library
 from quant_action.store import Store
-from quant_action.workers.environment import HOST, Environment
-from quant_action.workers.fingerprint import fingerprint
 from quant_action.workers.process import OnProgress, run_worker
 
 
 def runtime_key(asked: RuntimeProtocol, candidate: Candidate, evaluation: Evaluation) -> str:
     """The same bytes, scored the same way, compared by the same code and the same library's version."""
-    name = runtime_environment(candidate.scheme)
-    library = fingerprint(HOST_REQUIRES, SOURCES) if name == HOST else digest_of([Environment(name).key, fingerprint((), SOURCES)])
+    library = runtime_library(candidate.scheme, SOURCES)
     return digest_of(["runtime", candidate.artifact, evaluation.key, asked.model_dump(), library])
 
 

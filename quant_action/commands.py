@@ -113,6 +113,9 @@ def _print_plan(session: Session) -> None:
     out.print(f"{len(session.inputs.model.linear_layers)} layers of {weights:,} weights to quantize, on {escape(plan.device)}")
     if sample := plan.calibration:
         out.print(f"calibration: {sample.samples} samples of {sample.tokens} tokens, seed {sample.seed}, from {escape(sample.data)}")
+    if speed := plan.speed:
+        budget = f"{speed.pairs[0]} to {speed.pairs[1]} runs of each model, {speed.seconds:.0f} s for a case beyond the fewest"
+        out.print(f"speed: {', '.join(case.id for case in speed.cases)}; {budget}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("candidate", "what", "engine", "why this engine", "key", ""):
         table.add_column(heading, overflow="fold")
@@ -135,9 +138,7 @@ def _print_forecast(forecast: Forecast) -> None:
         if on_gpu or heading != "GPU memory":
             table.add_column(heading, footer, overflow="fold", justify="right" if footer in figures else "left")
     for job in forecast.jobs:
-        for verb, expected, done in (("quantize", job.quantize, job.quantized), ("evaluate", job.score, job.scored)):
-            if expected is None:
-                continue
+        for verb, expected, done in job.steps:
             one = expected.estimate
             gpu = [format_bytes(one.gpu_memory) if one.gpu_memory is not None else ""] if on_gpu else []
             runs = f"{expected.runs} earlier run{'s' if expected.runs > 1 else ''}" if expected.runs else "not measured here yet"

@@ -12,12 +12,13 @@ from quant_action.engines import engines
 from quant_action.errors import IntegrityError
 from quant_action.hardware import cores, device_of
 from quant_action.inputs import DataFile, Inputs
-from quant_action.records import Candidate, Estimate, Evaluation, Job, Plan
+from quant_action.records import Candidate, Estimate, Evaluation, Job, Plan, Speed
+from quant_action.speed.cost import timing
 from quant_action.store import Store
 from quant_action.work import DataSize, QuantizeWork, ScoreWork, Shape, score_work
 from quant_action.workers.fingerprint import fingerprint
 
-Measured = TypeVar("Measured", Candidate, Evaluation)
+Measured = TypeVar("Measured", Candidate, Evaluation, Speed)
 
 BOUND = 4.0
 """No correction is larger than this factor: a machine that was busy, or swapped, once shall not decide all later plans."""
@@ -41,6 +42,14 @@ def expect_quantizing(plan: Plan, job: Job, inputs: Inputs) -> Estimate:
 def expect_scoring(plan: Plan, job: Job | None, inputs: Inputs) -> Estimate:
     """Of measuring one candidate, or (`job` None) the baseline, uncorrected."""
     return _signed(score(_score_work(plan, job, inputs)))
+
+
+def expect_timing(plan: Plan, job: Job, inputs: Inputs) -> Estimate:
+    """Of timing one candidate beside the baseline, uncorrected. The plan must ask for it."""
+    assert plan.speed is not None
+    found = timing(Shape.of(inputs.model), job.scheme, plan.speed, gpu=_gpu(plan), cores=cores())
+    formulas = fingerprint((), ("quant_action.costs", "quant_action.work", "quant_action.speed.cost"))
+    return found.model_copy(update={"formulas": formulas})
 
 
 def text_tokens(plan: Plan, inputs: Inputs) -> int:
@@ -78,7 +87,7 @@ def _data_size(file: DataFile) -> DataSize:
 def measured_here(store: Store, kind: type[Measured]) -> list[Measured]:
     """The newest records in the cache; what cannot be read is left out."""
     found: list[Measured] = []
-    for path in store.records("candidate" if kind is Candidate else "evaluation"):
+    for path in store.records("candidate" if kind is Candidate else "evaluation" if kind is Evaluation else "speed"):
         try:
             found.append(kind.load(path))
         except (OSError, IntegrityError):
@@ -108,7 +117,13 @@ def learnt_scoring(estimate: Estimate, job: Job | None, device: str, past: Itera
     return corrected(estimate, [old for old in past if (old.subject, old.device) == (subject, device)])
 
 
-def corrected(estimate: Estimate, past: Sequence[Candidate | Evaluation]) -> Expected:
+def learnt_timing(estimate: Estimate, job: Job, device: str, past: Iterable[Speed]) -> Expected:
+    """Corrected by candidates that the same library ran on the same device."""
+    ours = job.scheme.method == "bitsandbytes"
+    return corrected(estimate, [old for old in past if old.device == device and ("bitsandbytes" in old.versions) == ours])
+
+
+def corrected(estimate: Estimate, past: Sequence[Candidate | Evaluation | Speed]) -> Expected:
     """Each figure times the median, over earlier runs, of measured to estimated, at most `BOUND` either way.
 
     Runs without an estimate, or with one of other formulas, are not counted. Disk is not corrected: it follows from the formats.
@@ -147,12 +162,20 @@ class JobForecast:
     quantized: bool
     """Already in the cache."""
     scored: bool
+    time: Expected | None = None
+    """Of a candidate, where the spec asks for speed."""
+    timed: bool = False
+
+    @property
+    def steps(self) -> tuple[tuple[str, Expected, bool], ...]:
+        """Each process that works on it: what it does, what that takes, whether it is in the cache."""
+        all_steps = (("quantize", self.quantize, self.quantized), ("evaluate", self.score, self.scored), ("time", self.time, self.timed))
+        return tuple((verb, expected, done) for verb, expected, done in all_steps if expected)
 
     @property
     def to_do(self) -> tuple[Estimate, ...]:
         """What is not cached."""
-        made = [] if self.quantize is None or self.quantized else [self.quantize.estimate]
-        return tuple(made + ([] if self.scored else [self.score.estimate]))
+        return tuple(expected.estimate for _, expected, done in self.steps if not done)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +203,6 @@ class Forecast:
             return estimate.model_dump(mode="json", exclude={"formulas"})
 
         return {
-            "jobs": {job.id: {"quantize": of(job.quantize), "evaluate": of(job.score)} for job in self.jobs},
+            "jobs": {job.id: {"quantize": of(job.quantize), "evaluate": of(job.score), "time": of(job.time)} for job in self.jobs},
             "total": figures(self.total),
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from quant_action.records import GateLimit
-from quant_action.spec import CeilingGate, FloorGate, Gates, LoadedSpec, MarginGate, RatioGate, ReleaseRatioGate, SizeGate
+from quant_action.spec import CeilingGate, FloorGate, Gates, LoadedSpec, MarginGate, RatioGate, ReleaseRatioGate, SizeGate, SpeedGate
 
 DEFAULT_PERPLEXITY_RATIO = {8: 1.01, 4: 1.05, 3: 1.15}
 DEFAULT_MARGIN = {8: 0.01}
@@ -30,6 +30,8 @@ METRICS = {
     "accuracy": "accuracy",
     "size": "size",
     "memory": "memory",
+    "prefill": "prefill",
+    "decode": "decode",
 }
 """Which metric each gate looks at."""
 
@@ -47,11 +49,13 @@ def gate_limits(loaded: LoadedSpec, bits: int) -> tuple[GateLimit, ...]:
     return tuple(limits)
 
 
-def _bound(gate: RatioGate | ReleaseRatioGate | MarginGate | CeilingGate | FloorGate | SizeGate) -> tuple[Literal["max", "min"], float]:
+def _bound(
+    gate: RatioGate | ReleaseRatioGate | MarginGate | CeilingGate | FloorGate | SizeGate | SpeedGate,
+) -> tuple[Literal["max", "min"], float]:
     match gate:
         case MarginGate():
             return "min", -gate.margin
-        case FloorGate():
+        case FloorGate() | SpeedGate():
             return "min", gate.min
         case RatioGate() | ReleaseRatioGate() | CeilingGate() | SizeGate():
             return "max", gate.max

@@ -155,6 +155,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processor() -> str:
+    """The processor's name as the kernel has it, or its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE) if cpuinfo.is_file() else None
+    return found[1].strip() if found else platform.machine()
+
+
 def free_disk(path: Path) -> int:
     """Bytes free where `path` is, or will be."""
     while not path.exists() and path != path.parent:

@@ -241,10 +241,8 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 def _context(files: ModelFiles | None) -> int:
     """How many tokens the model reads at most, where its configuration says so."""
-    config: Mapping[str, Any] = files.config if files else {}
-    nested = config.get("text_config")
-    found = (nested if isinstance(nested, dict) else config).get("max_position_embeddings")
-    return found if isinstance(found, int) and found >= 16 else 2**31
+    context = files.context if files else None
+    return context if context and context >= 16 else 2**31
 
 
 def _options(suggestion: Suggestion, group_size: int | str) -> str:

@@ -108,7 +108,7 @@ def _not_applicable(gate: GateLimit, reason: str) -> Check:
 def gate_outcome(gate: GateLimit, difference: Difference) -> Outcome:
     """Pass: the whole interval is within the limit. Fail: the whole of it is beyond. What is known exactly is an interval of no width."""
     interval = difference.interval
-    if _too_few(difference):
+    if difference.unstable or _too_few(difference):
         return Outcome.INCONCLUSIVE
     low, high = (interval.low, interval.high) if interval else (difference.value, difference.value)
     all_within, all_beyond = (high <= gate.limit, low > gate.limit) if gate.bound == "max" else (low >= gate.limit, high < gate.limit)
@@ -145,6 +145,8 @@ def _tells_apart(limit: float, number: float, unit: str, digits: int) -> bool:
 def _what_settles_it(limit: float, difference: Difference) -> str:
     """How many samples would bring the near end of the interval to the limit, its width falling with the square root of their number."""
     interval, value, n = difference.interval, difference.value, difference.n
+    if difference.unstable:
+        return f"it is not to be relied on: {difference.unstable}"
     if _too_few(difference):
         return f"{n} windows are too few to tell, {LEAST_WINDOWS} are the least"
     if interval is None or value == limit:

@@ -157,6 +157,13 @@ class ModelFiles:
     def architecture(self) -> str:
         return str((self.config.get("architectures") or [self.config.get("model_type", "unknown")])[0])
 
+    @property
+    def context(self) -> int | None:
+        """How many tokens the model reads at most, where its configuration says so."""
+        nested = self.config.get("text_config")
+        found = (nested if isinstance(nested, dict) else self.config).get("max_position_embeddings")
+        return found if isinstance(found, int) and found > 0 else None
+
     @cached_property
     def linear_layers(self) -> dict[str, tuple[int, int]]:
         """Module -> (outputs, inputs) of every weight matrix inside a numbered layer: what has to be quantized."""

@@ -1,12 +1,12 @@
-"""The whole product on one screen: spec -> plan -> quantize -> evaluate (-> check_runtime) -> judge -> report."""
+"""The whole product on one screen: spec -> plan -> quantize -> evaluate (-> check_runtime, measure_speed) -> judge -> report."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from quant_action.check import torch_findings
 from quant_action.check_runtime import cached_check, check_runtime, runtime_key
@@ -17,12 +17,13 @@ from quant_action.gates import gate_limits
 from quant_action.hardware import device_class, read_machine
 from quant_action.inputs import Inputs, fetch_weights, open_inputs
 from quant_action.judge import judge
+from quant_action.measure_speed import cached_speed, measure_speed, speed_key
 from quant_action.plan import make_plan
 from quant_action.quantize import cached_candidate, quantize
-from quant_action.records import Candidate, Decision, Evaluation, Failure, Job, Plan, RuntimeCheck, Stage, Verdict
+from quant_action.records import Candidate, Decision, Evaluation, Failure, GateLimit, Job, Phase, Plan, RuntimeCheck, Speed, Stage, Verdict
 from quant_action.report import Report, build_report
 from quant_action.runtimes import runtime_environment
-from quant_action.saved_run import load_last_run
+from quant_action.saved_run import SavedRun, load_last_run
 from quant_action.spec import LoadedSpec, load_spec
 from quant_action.storage import write_text
 from quant_action.store import BASELINE, RunFolder, Store
@@ -70,7 +71,7 @@ class Session:
     @property
     def environments(self) -> list[str]:
         """Beside the host, all that its work may need, cached or not."""
-        runtimes = {runtime_environment(job.scheme) for job in self.plan.jobs if self.plan.runtime}
+        runtimes = {runtime_environment(job.scheme) for job in self.plan.jobs if self.plan.runtime or self.plan.speed}
         return sorted(({job.environment for job in self.plan.jobs} | runtimes) - {HOST})
 
     def is_cached(self, job: Job) -> bool:
@@ -83,6 +84,14 @@ class Session:
         if not (self.plan.runtime and candidate and evaluation):
             return False
         return cached_check(self.store, runtime_key(self.plan.runtime, candidate, evaluation)) is not None
+
+    def is_timed(self, job: Job) -> bool:
+        """Whether there are times of it that can be relied on."""
+        candidate = cached_candidate(self.store, job.key)
+        if not (self.plan.speed and candidate):
+            return False
+        speed = cached_speed(self.store, speed_key(self.plan, self.plan.speed, candidate))
+        return speed is not None and speed.is_stable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +142,9 @@ def run(settings: Settings, listener: Listener) -> Finished:
             if session.plan.runtime and job.id in measured:
                 compare_runtime(session, job, made[job.id], measured[job.id], listener)
         except RunError as error:
+            del measured[job.id]
             _record_failure(session.run, job, "runtime", error, listener)
+    time_candidates(session, {id: made[id] for id in measured}, listener)
     session.run.mark_latest(session.plan.name)
     judge_saved(settings)
     return report_saved(settings)
@@ -160,6 +171,7 @@ def evaluate_only(settings: Settings, chosen: str | None, listener: Listener) ->
         evaluation = measure_candidate(session, job, made[job.id], listener)
         if session.plan.runtime:
             compare_runtime(session, job, made[job.id], evaluation, listener)
+    time_candidates(session, made, listener)
     session.run.mark_latest(session.plan.name)
     return session
 
@@ -168,12 +180,13 @@ def judge_saved(settings: Settings) -> Verdict:
     """Judge the last run's records under the spec as it is now; needs no model, no data and no GPU."""
     loaded = load_spec(settings.spec)
     saved = load_last_run(store_of(loaded, settings), loaded.spec.name)
+    gates = {job.id: gate_limits(loaded, job.scheme.bits) for job in saved.plan.jobs}
     verdict = judge(
         plan_key=saved.plan.key,
-        gates={job.id: gate_limits(loaded, job.scheme.bits) for job in saved.plan.jobs},
+        gates=gates,
         baseline=saved.baseline,
         release=None,
-        candidates={**saved.subjects, **saved.failures},
+        candidates={**saved.subjects, **_failures(saved, gates)},
         required=[id for id, candidate in loaded.spec.candidates.items() if candidate.required],
         choose=loaded.spec.release.choose,
     )
@@ -188,6 +201,7 @@ def report_saved(settings: Settings) -> Finished:
     if not saved.folder.verdict.exists():
         raise InputError("the last run has no verdict yet", remedy=f"quant-action judge {settings.spec}")
     verdict = Verdict.load(saved.folder.verdict)
+    failures = _failures(saved, {job.id: gate_limits(loaded, job.scheme.bits) for job in saved.plan.jobs})
     report = build_report(
         plan=saved.plan,
         verdict=verdict,
@@ -195,12 +209,20 @@ def report_saved(settings: Settings) -> Finished:
         candidates=saved.candidates,
         evaluations={id: subject.evaluation for id, subject in saved.subjects.items()},
         runtimes=saved.runtimes,
-        failures=saved.failures,
+        speeds={id: subject.speed for id, subject in saved.subjects.items() if subject.speed},
+        untimed=saved.untimed,
+        failures=failures,
         values={BASELINE: saved.baseline.values} | {id: subject.values for id, subject in saved.subjects.items()},
     )
     for form in FORMATS:
         write_text(saved.folder.path / form.file, form.render(report))
-    return Finished(folder=saved.folder.path, verdict=verdict, report=report, failures=tuple(saved.failures.values()))
+    return Finished(folder=saved.folder.path, verdict=verdict, report=report, failures=tuple(failures.values()))
+
+
+def _failures(saved: SavedRun, gates: Mapping[str, Sequence[GateLimit]]) -> dict[str, Failure]:
+    """Why candidates are not judged. Without times one is still judged, unless a gate asks for them."""
+    on_speed = {id for id, limits in gates.items() if any(limit.metric in get_args(Phase) for limit in limits)}
+    return saved.failures | {id: failure for id, failure in saved.untimed.items() if id in on_speed}
 
 
 # One stage for one job ----------------------------------------------------------------------------------------------
@@ -231,6 +253,7 @@ def install_environments(session: Session, jobs: Sequence[Job], listener: Listen
     """Make the environments that jobs need, where their results are not cached, and that are not there yet."""
     engines = {job.environment for job in jobs if not session.is_cached(job)}
     runtimes = {runtime_environment(job.scheme) for job in jobs if session.plan.runtime and not session.is_checked(job)}
+    runtimes |= {runtime_environment(job.scheme) for job in jobs if session.plan.speed and not session.is_timed(job)}
     for name in sorted((engines | runtimes) - {HOST}):
         environment = Environment(name)
         if not environment.is_complete:
@@ -292,8 +315,31 @@ def compare_runtime(session: Session, job: Job, candidate: Candidate, evaluation
     return check
 
 
+def time_candidates(session: Session, made: Mapping[str, Candidate], listener: Listener) -> None:
+    """Where the spec asks for it. What cannot be timed keeps its evaluation, and the report says why it has no times."""
+    for job in session.plan.jobs:
+        if session.plan.speed is None or job.id not in made:
+            continue
+        failure = session.run.speed_failure(job.id)
+        failure.unlink(missing_ok=True)
+        try:
+            time_candidate(session, job, made[job.id], listener)
+        except RunError as error:
+            listener.failed(job.id, "speed", error)
+            _failure(job, "speed", error).save(failure)
+
+
+def time_candidate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> Speed:
+    known = session.is_timed(job)
+    speed = measure_speed(session.plan, job, candidate, session.inputs, session.store, listener.step(job.id, "speed"), session.timeout)
+    listener.done(job.id, "speed", "cached" if known else f"{speed.seconds:.1f} s{'' if speed.is_stable else ', unstable'}")
+    return speed
+
+
 def _record_failure(folder: RunFolder, job: Job, stage: Stage, error: RunError, listener: Listener) -> None:
     listener.failed(job.id, stage, error)
-    Failure(id=job.id, stage=stage, kind=type(error).__name__, exit_code=error.exit_code, message=str(error), remedy=error.remedy).save(
-        folder.failure(job.id)
-    )
+    _failure(job, stage, error).save(folder.failure(job.id))
+
+
+def _failure(job: Job, stage: Stage, error: QuantActionError) -> Failure:
+    return Failure(id=job.id, stage=stage, kind=type(error).__name__, exit_code=error.exit_code, message=str(error), remedy=error.remedy)

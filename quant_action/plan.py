@@ -12,7 +12,7 @@ from math import gcd
 from quant_action.engines import DEFAULT, choose_engine, engines
 from quant_action.engines.interface import Engine
 from quant_action.errors import EngineError, InputError, QuantActionError, SpecError
-from quant_action.hardware import device_of
+from quant_action.hardware import Device, device_of
 from quant_action.inputs import Inputs
 from quant_action.model_files import ModelFiles
 from quant_action.records import (
@@ -24,6 +24,7 @@ from quant_action.records import (
     Protocol,
     RuntimeProtocol,
     Scheme,
+    SpeedProtocol,
     TaskProtocol,
     TextProtocol,
     WeightScheme,
@@ -69,7 +70,9 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
     baseline_key = digest_of(["baseline", inputs.model_digest, protocol.digest, scorer, device_class])
     jobs = tuple(_job(loaded, name, inputs, calibration, device_class) for name in (spec.candidates if candidates is None else candidates))
     runtime = RuntimeProtocol() if spec.evaluation.runtime else None
-    decides = [spec.name, baseline_key, [[job.id, job.key] for job in jobs], *([runtime.model_dump()] if runtime else [])]
+    speed = _speed(loaded, inputs, device_of(device_class))
+    asked = [protocol.model_dump() for protocol in (runtime, speed) if protocol]
+    decides = [spec.name, baseline_key, [[job.id, job.key] for job in jobs], *asked]
     return Plan(
         key=digest_of(decides),
         name=spec.name,
@@ -88,6 +91,7 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
         scorer=scorer,
         baseline_key=baseline_key,
         runtime=runtime,
+        speed=speed,
         jobs=jobs,
     )
 
@@ -278,7 +282,36 @@ def _refuse_what_is_not_measured(loaded: LoadedSpec) -> None:
             where=loaded.where("evaluation", "tasks", harness[0]),
             remedy="Take them out, or give their items as a data file of kind choice or generate.",
         )
-    if asked.latency:
+
+
+PROMPT = 32
+"""Tokens before what is decoded: enough to be a prompt, too few to matter beside what is written."""
+
+PAIRS: dict[Device, tuple[int, int]] = {"cpu": (6, 12), "cuda": (10, 30)}
+"""Fewest and most; even, so that each model goes first as often as the other."""
+
+CASE_SECONDS: dict[Device, float] = {"cpu": 30.0, "cuda": 20.0}
+
+
+def _speed(loaded: LoadedSpec, inputs: Inputs, device: Device) -> SpeedProtocol | None:
+    """Raises `SpecError` for lengths that the model does not read."""
+    asked, context = loaded.spec.evaluation.latency, inputs.model.context
+    if asked is None:
+        return None
+    longest = max([*asked.prefill, PROMPT + asked.decode if asked.decode else 0])
+    if context is not None and longest > context:
+        long_prompt = longest in asked.prefill
+        said = f"a prompt of {longest:,} tokens" if long_prompt else f"decoding {asked.decode:,} tokens after a prompt of {PROMPT}"
         raise SpecError(
-            "this version of quant_action does not measure speed", where=loaded.where("evaluation", "latency"), remedy="Take latency out."
+            f"{said} is more than the model's context of {context:,}",
+            where=loaded.where("evaluation", "latency", "prefill" if long_prompt else "decode"),
+            remedy="Ask for fewer tokens.",
         )
+    return SpeedProtocol(
+        prefill=tuple(asked.prefill),
+        decode=asked.decode,
+        batch=tuple(asked.batch),
+        prompt=PROMPT,
+        pairs=PAIRS[device],
+        seconds=CASE_SECONDS[device],
+    )

@@ -22,8 +22,10 @@ from quant_action.estimate import (
     JobForecast,
     expect_quantizing,
     expect_scoring,
+    expect_timing,
     learnt_quantizing,
     learnt_scoring,
+    learnt_timing,
     measured_here,
     text_tokens,
 )
@@ -36,7 +38,7 @@ from quant_action.model_files import ModelFiles
 from quant_action.pipeline import Session, Settings, store_of
 from quant_action.plan import candidate_problems, make_plan
 from quant_action.quantize import cached_candidate
-from quant_action.records import Candidate, Evaluation, Job
+from quant_action.records import Candidate, Evaluation, Job, Speed
 from quant_action.remotes import hub
 from quant_action.spec import LoadedSpec, Model, load_spec
 from quant_action.store import BASELINE
@@ -50,7 +52,7 @@ NO_GPU = "GPU"
 def forecast(session: Session) -> Forecast:
     """What each part of a plan will take, corrected by the runs that are in the cache."""
     plan, inputs, store = session.plan, session.inputs, session.store
-    candidates, evaluations = measured_here(store, Candidate), measured_here(store, Evaluation)
+    candidates, evaluations, speeds = (measured_here(store, kind) for kind in (Candidate, Evaluation, Speed))
 
     def of(job: Job | None) -> JobForecast:
         made = cached_candidate(store, job.key) if job else None
@@ -61,6 +63,8 @@ def forecast(session: Session) -> Forecast:
             score=learnt_scoring(expect_scoring(plan, job, inputs), job, plan.device, evaluations),
             quantized=made is not None,
             scored=key is not None and cached_evaluation(store, key) is not None,
+            time=learnt_timing(expect_timing(plan, job, inputs), job, plan.device, speeds) if job and plan.speed else None,
+            timed=job is not None and session.is_timed(job),
         )
 
     return Forecast(jobs=tuple(of(job) for job in (None, *plan.jobs)))

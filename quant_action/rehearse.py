@@ -14,12 +14,12 @@ from quant_action import pipeline
 from quant_action.errors import Cancelled, QuantActionError
 from quant_action.pipeline import Listener, Session, Settings
 from quant_action.plan import make_plan
-from quant_action.records import Candidate, Evaluation, ModelRef, RuntimeCheck, Stage
+from quant_action.records import Candidate, Evaluation, ModelRef, RuntimeCheck, Speed, Stage
 from quant_action.rehearsal.stand_in import LOGS, make_stand_in
 from quant_action.store import BASELINE, Store
 from quant_action.workers.environment import HOST, interpreter
 
-Done = TypeVar("Done", Candidate, Evaluation, RuntimeCheck)
+Done = TypeVar("Done", Candidate, Evaluation, RuntimeCheck, Speed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,8 @@ def _steps(session: Session, listener: Listener) -> Iterator[Step]:
         if measured is not None and session.plan.runtime:
             compare = partial(pipeline.compare_runtime, session, job, made, measured, listener)
             yield _attempt(job.id, "runtime", compare, listener)[1]
+        if measured is not None and session.plan.speed:
+            yield _attempt(job.id, "speed", partial(pipeline.time_candidate, session, job, made, listener), listener)[1]
 
 
 def _attempt(subject: str, stage: Stage, work: Callable[[], Done], listener: Listener) -> tuple[Done | None, Step]:

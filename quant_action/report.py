@@ -19,6 +19,8 @@ from quant_action.records import (
     Plan,
     RuntimeCheck,
     Scheme,
+    Speed,
+    SpeedProtocol,
     Verdict,
     digest_of,
 )
@@ -38,6 +40,8 @@ def build_report(
     candidates: Mapping[str, Candidate],
     evaluations: Mapping[str, Evaluation],
     runtimes: Mapping[str, RuntimeCheck],
+    speeds: Mapping[str, Speed],
+    untimed: Mapping[str, Failure],
     failures: Mapping[str, Failure],
     values: Mapping[str, Values],
 ) -> Report:
@@ -53,8 +57,11 @@ def build_report(
             schemes[judged.id],
             reference,
             candidates.get(judged.id),
-            Subject(evaluation=evaluations[judged.id], values=values[judged.id]) if judged.id in evaluations else None,
+            Subject(evaluation=evaluations[judged.id], values=values[judged.id], speed=speeds.get(judged.id))
+            if judged.id in evaluations
+            else None,
             runtimes.get(judged.id),
+            untimed.get(judged.id),
             failures.get(judged.id),
         )
         for judged in verdict.candidates
@@ -78,6 +85,7 @@ def build_report(
         baseline=_baseline_row(plan, baseline),
         rows=tuple(rows),
         runtime=plan.runtime,
+        speed=plan.speed,
         objections=tuple(
             objection for row in rows if row.id != verdict.winner for objection in _objections(row, _winner(rows, verdict), verdict)
         ),
@@ -121,6 +129,8 @@ def _baseline_row(plan: Plan, baseline: Evaluation) -> Row:
         evaluate_memory=peak_memory(baseline),
         checks=(),
         runtime=None,
+        speed=None,
+        untimed=None,
         failure=None,
         artifact=plan.model.digest,
     )
@@ -133,6 +143,7 @@ def _candidate_row(
     made: Candidate | None,
     measured: Subject | None,
     runtime: RuntimeCheck | None,
+    untimed: Failure | None,
     failure: Failure | None,
 ) -> Row:
     size = measured.evaluation.size if measured else made.weights if made else None
@@ -153,6 +164,8 @@ def _candidate_row(
         evaluate_memory=peak_memory(measured.evaluation) if measured else None,
         checks=judged.checks,
         runtime=runtime,
+        speed=measured.speed if measured else None,
+        untimed=untimed,
         failure=failure,
         artifact=made.artifact if made else None,
     )
@@ -163,7 +176,15 @@ def _changes(candidate: Subject, reference: Subject) -> dict[str, Change]:
     ids = dict.fromkeys([known.id for known in METRICS] + sorted(candidate.evaluation.metrics))
     differences = {id: metric(id).compare(candidate, reference) for id in ids}
     return {
-        id: Change(name=metric(id).name, value=found.value, interval=found.interval, n=found.n, unit=found.unit, samples=found.samples)
+        id: Change(
+            name=metric(id).name,
+            value=found.value,
+            interval=found.interval,
+            n=found.n,
+            unit=found.unit,
+            samples=found.samples,
+            unstable=bool(found.unstable),
+        )
         for id, found in differences.items()
         if found
     }
@@ -231,6 +252,8 @@ def _method(plan: Plan, reference: Subject, candidates: Mapping[str, Candidate],
     else:
         runtime = "not asked for (evaluation.runtime)"
     facts.append(Fact(label="Runtime check", text=runtime))
+    if timed := plan.speed:
+        facts.append(Fact(label="Speed", text=_speed_words(timed)))
     if methods := sorted({interval_words for row in rows for interval_words in _interval_words(row)}):
         facts.append(Fact(label="Intervals", text="; ".join(methods)))
     facts += [
@@ -239,6 +262,15 @@ def _method(plan: Plan, reference: Subject, candidates: Mapping[str, Candidate],
         if job.id in candidates
     ]
     return (*facts, Fact(label="Spec", text=f"{plan.spec}, sha256 {plan.spec_digest}"), Fact(label="Plan", text=plan.key))
+
+
+def _speed_words(asked: SpeedProtocol) -> str:
+    fewest, most = asked.pairs
+    return (
+        f"{', '.join(case.id for case in asked.cases)}; {fewest} to {most} runs of each model in turns after a warm-up, until a case has taken "
+        f"{asked.seconds:.0f} s; random prompts, seed {asked.seed}; prefill ends with the first new token, decode begins there, after a prompt "
+        f"of {asked.prompt} tokens"
+    )
 
 
 def _interval_words(row: Row) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from quant_action.errors import InputError
 from quant_action.metrics.interface import Subject
-from quant_action.records import Candidate, Evaluation, Failure, Plan, RuntimeCheck
+from quant_action.records import Candidate, Evaluation, Failure, Plan, RuntimeCheck, Speed
 from quant_action.store import BASELINE, RunFolder, Store
 from quant_action.values import Values
 
@@ -24,6 +25,8 @@ class SavedRun:
     """Likewise, where the plan asks for them."""
     failures: dict[str, Failure]
     """By id, of all others."""
+    untimed: dict[str, Failure]
+    """Of those that were measured, where the plan asks for speed: why they have no times."""
 
 
 def load_last_run(store: Store, name: str) -> SavedRun:
@@ -41,20 +44,25 @@ def load_last_run(store: Store, name: str) -> SavedRun:
         plan=plan,
         baseline=_load_subject(folder, BASELINE),
         candidates={id: Candidate.load(folder.candidate(id) / "candidate.json") for id in measured},
-        subjects={id: _load_subject(folder, id) for id in measured},
+        subjects={id: _load_subject(folder, id, timed=plan.speed is not None) for id in measured},
         runtimes={id: RuntimeCheck.load(folder.runtime(id)) for id in measured if plan.runtime},
-        failures=failures | {id: _not_evaluated(id) for id in ids if id not in measured and id not in failures},
+        failures=failures | {id: _not_done(id, "evaluate") for id in ids if id not in measured and id not in failures},
+        untimed={id: _untimed(folder, id) for id in measured if plan.speed and not folder.speed(id).exists()},
     )
 
 
-def _load_subject(folder: RunFolder, id: str) -> Subject:
+def _load_subject(folder: RunFolder, id: str, *, timed: bool = False) -> Subject:
     path = folder.evaluation(id)
     if not (path / "evaluation.json").exists():
         raise InputError(f"the last run has no evaluation of the {id}", where=str(folder.path), remedy="quant-action evaluate SPEC")
-    return Subject(evaluation=Evaluation.load(path / "evaluation.json"), values=Values.load(path))
+    speed = Speed.load(folder.speed(id)) if timed and folder.speed(id).exists() else None
+    return Subject(evaluation=Evaluation.load(path / "evaluation.json"), values=Values.load(path), speed=speed)
 
 
-def _not_evaluated(id: str) -> Failure:
-    return Failure(
-        id=id, stage="evaluate", kind="NotEvaluated", exit_code=4, message="has not been evaluated", remedy="quant-action run SPEC"
-    )
+def _untimed(folder: RunFolder, id: str) -> Failure:
+    return Failure.load(folder.speed_failure(id)) if folder.speed_failure(id).exists() else _not_done(id, "speed")
+
+
+def _not_done(id: str, stage: Literal["evaluate", "speed"]) -> Failure:
+    message = {"evaluate": "has not been evaluated", "speed": "has not been timed"}[stage]
+    return Failure(id=id, stage=stage, kind="NotEvaluated", exit_code=4, message=message, remedy="quant-action run SPEC")

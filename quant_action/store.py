@@ -3,11 +3,14 @@
     .quant/cache/candidates/<job key>/       candidate.json  manifest.json  log.txt  model/
     .quant/cache/evaluations/<key>/          evaluation.json  windows.npz  items.jsonl  (of a baseline also states/)
     .quant/cache/runtimes/<key>.json         what an artifact's own runtime computes, beside what was scored
+    .quant/cache/speeds/<key>.json           an artifact timed beside the baseline
     .quant/runs/<plan key>/                  plan.json
         candidates/<id>                      link into the cache
         evaluations/<id>, <id>.json          links into the cache; `baseline` beside the candidates
         runtimes/<id>.json                   links into the cache, where the spec asks for that check
+        speeds/<id>.json                     likewise
         failures/<id>.json                   why a candidate has no evaluation
+        failures/speed/<id>.json             why it has no times
         logs/<id>.<stage>.log
         verdict.json  report.md  report.html  junit.xml  metrics.json
     .quant/runs/<name>.latest                link to the last run of the spec of that name
@@ -48,9 +51,12 @@ class Store:
     def runtime(self, key: str) -> Path:
         return self.cache / "runtimes" / f"{key}.json"
 
-    def records(self, kind: Literal["candidate", "evaluation"]) -> list[Path]:
+    def speed(self, key: str) -> Path:
+        return self.cache / "speeds" / f"{key}.json"
+
+    def records(self, kind: Literal["candidate", "evaluation", "speed"]) -> list[Path]:
         """Files of the newest records of a kind, whole ones, at most `RECORDS`."""
-        found = (self.cache / f"{kind}s").glob(f"*/{kind}.json")
+        found = (self.cache / f"{kind}s").glob("*.json" if kind == "speed" else f"*/{kind}.json")
         return sorted((path for path in found if not path.parent.name.endswith(".part")), key=_age)[:RECORDS]
 
     @contextmanager
@@ -89,8 +95,14 @@ class RunFolder:
     def runtime(self, name: str) -> Path:
         return self.path / "runtimes" / f"{name}.json"
 
+    def speed(self, name: str) -> Path:
+        return self.path / "speeds" / f"{name}.json"
+
     def failure(self, name: str) -> Path:
         return self.path / "failures" / f"{name}.json"
+
+    def speed_failure(self, name: str) -> Path:
+        return self.path / "failures" / "speed" / f"{name}.json"
 
     def log(self, name: str, stage: str) -> Path:
         return self.path / "logs" / f"{name}.{stage}.log"
@@ -104,6 +116,9 @@ class RunFolder:
 
     def link_runtime(self, name: str, file: Path) -> None:
         _link(self.runtime(name), file)
+
+    def link_speed(self, name: str, file: Path) -> None:
+        _link(self.speed(name), file)
 
     def mark_latest(self, name: str) -> None:
         _link(self.path.parent / f"{name}.latest", self.path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quant_action.formats import wording
+from quant_action.formats import speed, wording
 from quant_action.formats.interface import Format, Report
 
 
@@ -27,7 +27,7 @@ def render(report: Report) -> str:
         keep_trailing_newline=True,
         finalize=_visible,
     )
-    return environment.get_template("report.html.j2").render(report=report, plots=all_plots(report), wording=wording)
+    return environment.get_template("report.html.j2").render(report=report, plots=all_plots(report), wording=wording, speed=speed)
 
 
 def _visible(value: Any) -> Any:

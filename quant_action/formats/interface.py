@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quant_action.records import Check, Decision, Failure, Interval, Measurement, Outcome, RuntimeCheck, RuntimeProtocol, Value
+from quant_action.records import (
+    Check,
+    Decision,
+    Failure,
+    Interval,
+    Measurement,
+    Outcome,
+    RuntimeCheck,
+    RuntimeProtocol,
+    Speed,
+    SpeedProtocol,
+    Value,
+)
 
 
 class Change(Value):
@@ -23,7 +35,9 @@ class Change(Value):
     unit: str
     """`x` for a ratio, `pp` for a difference of fractions, otherwise the metric's."""
     samples: str
-    """What `n` counts: `windows`, `items`, or empty."""
+    """What `n` counts: `windows`, `items`, `pairs` of runs, or empty."""
+    unstable: bool = False
+    """Not to be relied on: what was measured with it was disturbed."""
 
 
 class Row(Value):
@@ -53,6 +67,10 @@ class Row(Value):
     checks: tuple[Check, ...]
     runtime: RuntimeCheck | None
     """Of those whose runtime computes what was scored."""
+    speed: Speed | None
+    """Of those that were timed."""
+    untimed: Failure | None
+    """Why it was not, where the spec asks for it."""
     failure: Failure | None
     artifact: str | None
     """Digest of the manifest."""
@@ -88,6 +106,8 @@ class Report(Value):
     """The winner first, then by outcome, then by size."""
     runtime: RuntimeProtocol | None
     """On what each artifact's runtime was compared; None where the spec does not ask for it."""
+    speed: SpeedProtocol | None
+    """What was timed; likewise."""
     objections: tuple[Objection, ...]
     method: tuple[Fact, ...]
     versions: tuple[str, ...]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from quant_action.formats import wording
+from quant_action.formats import speed, wording
 from quant_action.formats.forest import accuracy_forest, perplexity_forest
 from quant_action.formats.interface import Format, Report, Row
 from quant_action.records import Outcome
@@ -128,6 +128,7 @@ def _sections(report: Report) -> list[str]:
         legend,
         _gates(report),
         _runtimes(report),
+        _speed(report),
         _tasks(report),
         _changes(report),
         _cost(report),
@@ -183,6 +184,15 @@ def _runtimes(report: Report) -> str:
         return ""
     passed = sum(row.runtime is not None for row in report.rows)
     return _fold(f"Runtime check: {passed} of {len(report.rows)} compute what was scored", "\n".join(lines))
+
+
+def _speed(report: Report) -> str:
+    told = [f"- {escape(id)}: {escape(note)}" for id, note in speed.notes(report)]
+    if not told:
+        return ""
+    rows = [[escape(cell) for cell in line] for line in speed.lines(report)]
+    table = [_grid(speed.HEADER, rows, left=speed.LEFT)] if rows else []
+    return _fold(f"Speed: {speed.SUMMARY}", "\n\n".join([*table, "\n".join(told)]))
 
 
 def _tasks(report: Report) -> str:

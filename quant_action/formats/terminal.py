@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from quant_action.formats import wording
+from quant_action.formats import speed, wording
 from quant_action.formats.interface import Report, Row
 from quant_action.records import Decision, Outcome
 
@@ -18,7 +18,9 @@ DECISION_STYLES = {Decision.APPROVED: "bold green", Decision.REJECTED: "bold red
 WIDE = 120
 """Columns of a console that has room for intervals and top-1 agreement."""
 
-IN_ASCII = str.maketrans(dict.fromkeys(wording.SYMBOLS.values(), "") | {"−": "-", "×": "x", "±": "+-", "–": "-", "·": "/", "…": "..."})
+IN_ASCII = str.maketrans(
+    dict.fromkeys(wording.SYMBOLS.values(), "") | {"−": "-", "×": "x", "±": "+-", "–": "-", "·": "/", "…": "...", "⚠": "!"}
+)
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -30,6 +32,8 @@ def print_report(report: Report, console: Console) -> None:
     _print(console, " · ".join(count for count in counts if not count.endswith(": ")))
     for row in report.rows if report.runtime else ():
         _print(console, f"runtime of {row.id}: {wording.runtime_line(row, report)}")
+    for id, line in speed.summaries(report):
+        _print(console, f"speed of {id}: {line}")
     for objection in report.objections:
         gate = f", {objection.gate}" if objection.gate else ""
         where = f" at {objection.where}" if objection.where else ""

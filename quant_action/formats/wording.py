@@ -205,7 +205,7 @@ def runtime_line(row: Row, report: Report) -> str:
 
 def change_words(change: Change) -> str:
     """A comparison with the baseline and its interval, whatever the metric: `×1.083 [1.071, 1.095]`."""
-    value = spell(change.value, change.unit)
+    value = ("⚠ " if change.unstable else "") + spell(change.value, change.unit)
     ends = (change.interval.low, change.interval.high) if change.interval else ()
     return value + (f" [{', '.join(spell_bare(end, change.unit) for end in ends)}]" if ends else "")
 

@@ -12,6 +12,7 @@ from quant_action.metrics.memory import Memory
 from quant_action.metrics.perplexity import Perplexity
 from quant_action.metrics.probability import ProbabilityChange
 from quant_action.metrics.size import Size
+from quant_action.metrics.speed import PhaseSpeed
 from quant_action.records import Measurement
 from quant_action.values import Values
 
@@ -26,6 +27,8 @@ METRICS: tuple[Metric, ...] = (
     Flips(),
     Size(),
     Memory(),
+    PhaseSpeed("prefill"),
+    PhaseSpeed("decode"),
 )
 
 

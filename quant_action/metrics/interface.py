@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from quant_action.records import Evaluation, Interval, Measurement
+from quant_action.records import Evaluation, Interval, Measurement, Speed
 from quant_action.values import Values
 
 
@@ -19,6 +19,8 @@ class Subject:
 
     evaluation: Evaluation
     values: Values
+    speed: Speed | None = None
+    """Where the spec asks for it and its runtime loaded it; never of the baseline, beside which it was timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,9 @@ class Difference:
     unit: str
     """`x` for a ratio, `pp` for a difference of fractions, otherwise the metric's unit."""
     samples: str
-    """What `n` counts: `windows`, `items`, or empty."""
+    """What `n` counts: `windows`, `items`, `pairs` of runs, or empty."""
+    unstable: str = ""
+    """Why it is not to be relied on, though it has an interval: what was measured with it was disturbed. It settles no gate."""
 
 
 class Metric(Protocol):

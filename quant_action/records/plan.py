@@ -99,6 +99,47 @@ class RuntimeProtocol(Value):
     tokens: int = 128
 
 
+Phase = Literal["prefill", "decode"]
+
+
+class SpeedCase(Value):
+    """One thing that is timed."""
+
+    phase: Phase
+    """`prefill`: from a prompt to its first new token. `decode`: from there to the last of `tokens` further ones."""
+    tokens: int
+    """Of the prompt that is read, or of the answer that is written, in each sequence."""
+    batch: int
+    """Sequences at once."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.phase}-{self.tokens}-b{self.batch}"
+
+
+class SpeedProtocol(Value):
+    """What is timed and for how long, everything resolved."""
+
+    prefill: tuple[int, ...]
+    decode: int | None
+    batch: tuple[int, ...]
+    prompt: int
+    """Tokens that stand before what is decoded."""
+    pairs: tuple[int, int]
+    """Fewest and most runs of each model in a case; between the two `seconds` decide."""
+    seconds: float
+    """That one case may take to be timed, beyond the fewest runs; each model may take half of that to warm up, beyond three runs."""
+    seed: int = 0
+    """Of the random token ids of the prompts."""
+
+    @property
+    def cases(self) -> tuple[SpeedCase, ...]:
+        """Of each phase the first is the one that a gate looks at."""
+        read = [SpeedCase(phase="prefill", tokens=tokens, batch=batch) for tokens in self.prefill for batch in self.batch]
+        written = [SpeedCase(phase="decode", tokens=self.decode, batch=batch) for batch in self.batch] if self.decode else []
+        return (*read, *written)
+
+
 class Job(Value):
     """One candidate to make."""
 
@@ -131,4 +172,6 @@ class Plan(Record):
     baseline_key: str
     runtime: RuntimeProtocol | None = None
     """Absent where the spec does not ask for it."""
+    speed: SpeedProtocol | None = None
+    """Likewise."""
     jobs: tuple[Job, ...]

@@ -125,11 +125,11 @@ class RuntimeCheck(Record):
     versions: dict[str, str]
 
 
-Stage = Literal["quantize", "evaluate", "runtime"]
+Stage = Literal["quantize", "evaluate", "runtime", "speed"]
 
 
 class Failure(Record):
-    """Why a candidate has no evaluation."""
+    """Why a candidate has no evaluation; of stage `speed`, why it has only no times."""
 
     SCHEMA: ClassVar[str] = "quant_action.failure/v1"
 

@@ -16,7 +16,7 @@ WORKER = "quant_action.rehearsal.worker"
 LOGS = "runs"
 """Folder of the store that has the logs."""
 
-SAMPLES, ITEMS, ANSWER_TOKENS = 4, 4, 8
+SAMPLES, ITEMS, ANSWER_TOKENS, LENGTH = 4, 4, 8, 16
 
 
 def make_stand_in(loaded: LoadedSpec, inputs: Inputs, folder: Path, on_progress: OnProgress) -> tuple[LoadedSpec, Inputs]:
@@ -49,11 +49,15 @@ def make_stand_in(loaded: LoadedSpec, inputs: Inputs, folder: Path, on_progress:
 
 
 def ask_little(loaded: LoadedSpec) -> LoadedSpec:
-    """The spec with the same candidates, few samples to calibrate on, and few items, shortly answered."""
+    """The spec with the same candidates, few samples to calibrate on, few items, shortly answered, and little to time."""
     spec = loaded.spec
     calibration = spec.calibration and spec.calibration.model_copy(update={"samples": min(SAMPLES, spec.calibration.samples)})
     tasks = {name: _little(task) if isinstance(task, DataTask) else task for name, task in spec.evaluation.tasks.items()}
-    evaluation = spec.evaluation.model_copy(update={"tasks": tasks})
+    latency = spec.evaluation.latency
+    if latency:
+        shorter = {"prefill": sorted({min(LENGTH, tokens) for tokens in latency.prefill}), "batch": latency.batch[:1]}
+        latency = latency.model_copy(update=shorter | {"decode": min(LENGTH, latency.decode) if latency.decode else None})
+    evaluation = spec.evaluation.model_copy(update={"tasks": tasks, "latency": latency})
     return LoadedSpec(spec.model_copy(update={"calibration": calibration, "evaluation": evaluation}), loaded.source)
 
 

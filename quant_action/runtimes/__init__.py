@@ -6,8 +6,11 @@ is compared with what was scored.
 
 from __future__ import annotations
 
-from quant_action.records import BitsandbytesScheme, Scheme
-from quant_action.workers.environment import HOST
+from collections.abc import Sequence
+
+from quant_action.records import BitsandbytesScheme, Scheme, digest_of
+from quant_action.workers.environment import HOST, Environment
+from quant_action.workers.fingerprint import fingerprint
 
 WORKER = "quant_action.runtimes.worker"
 SOURCES = ("quant_action.runtimes", "quant_action.checkpoints", "quant_action.scorer", "quant_action.model_files")
@@ -18,3 +21,9 @@ HOST_REQUIRES = ("torch", "transformers", "accelerate", "bitsandbytes", "safeten
 def runtime_environment(scheme: Scheme) -> str:
     """bitsandbytes is part of the host; GPTQModel and compressed-tensors, which run every other format, are in `modern`."""
     return HOST if isinstance(scheme, BitsandbytesScheme) else "modern"
+
+
+def runtime_library(scheme: Scheme, sources: Sequence[str]) -> str:
+    """Digest of the versions that run an artifact of this scheme, and of our `sources` that load it."""
+    name = runtime_environment(scheme)
+    return fingerprint(HOST_REQUIRES, sources) if name == HOST else digest_of([Environment(name).key, fingerprint((), sources)])

@@ -40,7 +40,7 @@ def quantized_modules(model: Any, layers: Iterable[str]) -> dict[str, Any]:
 
 def count_kernels(modules: Mapping[str, Any], *, device: str) -> dict[str, int]:
     """Kernel -> number of layers. Raises `EngineError` where a GPU got the kernel that is for want of a better one."""
-    kernels = Counter(str(_kernel(module)) for module in modules.values())
+    kernels = kernels_of(modules)
     slow = {name: count for name, count in kernels.items() if name in FALLBACKS}
     if device == "cuda" and slow:
         raise EngineError(
@@ -48,7 +48,12 @@ def count_kernels(modules: Mapping[str, Any], *, device: str) -> dict[str, int]:
             "could be built, or none takes these bits and groups",
             remedy="The log says why. Its kernels need nvcc and a C++ compiler; they take 4 and 8 bits in groups of 32, 64 or 128.",
         )
-    return dict(sorted(kernels.items()))
+    return kernels
+
+
+def kernels_of(modules: Mapping[str, Any]) -> dict[str, int]:
+    """Kernel -> number of layers, whichever they are."""
+    return dict(sorted(Counter(str(_kernel(module)) for module in modules.values()).items()))
 
 
 def _kernel(module: Any) -> str | None:

@@ -63,6 +63,11 @@ class Spec(SpecModel):
             raise ValueError("evaluation needs text, tasks or both: without them nothing can be judged")
         if self.evaluation.runtime and self.evaluation.text is None:
             raise ValueError("evaluation.runtime compares on the evaluation's text: give evaluation.text too")
+        latency, gates = self.evaluation.latency, self.gates
+        if gates and gates.prefill and not (latency and latency.prefill):
+            raise ValueError("gates.prefill needs something to judge: give evaluation.latency.prefill too, such as [512]")
+        if gates and gates.decode and not (latency and latency.decode):
+            raise ValueError("gates.decode needs something to judge: give evaluation.latency.decode too, such as 128")
         if "baseline" in self.candidates:
             raise ValueError("no candidate can be called baseline: that is the unquantized model")
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from quant_action.spec.types import DataPath, Id, Positive, SpecModel
 
@@ -37,12 +37,33 @@ def _kind_of_task(value: Any) -> str:
 Task = Annotated[Annotated[DataTask, Tag("data")] | Annotated[LmEvalTask, Tag("lm_eval")], Discriminator(_kind_of_task)]
 
 
-class Latency(SpecModel):
-    """Speed of prefill and decoding. Part of the spec's language; the planner of this version refuses it."""
+def _each_once(values: list[int]) -> list[int]:
+    if len(set(values)) < len(values):
+        raise ValueError("each number once")
+    return values
 
-    prefill: list[Positive] = Field(default=[])
+
+Lengths = Annotated[list[Positive], AfterValidator(_each_once)]
+
+
+class Latency(SpecModel):
+    """How fast each artifact is beside the unquantized model, by the library that serves it, on the machine that runs this.
+
+    Gates look at the first prompt length and the first batch; the report shows every one.
+    """
+
+    prefill: Lengths = Field(default=[])
+    """Lengths of prompts, tokens: the time to the first new token."""
     decode: Positive | None = None
-    batch: list[Positive] = Field(default=[1])
+    """Further new tokens after the first."""
+    batch: Annotated[Lengths, Field(min_length=1)] = Field(default=[1])
+    """Sequences at once."""
+
+    @model_validator(mode="after")
+    def _something_is_timed(self) -> Latency:
+        if not self.prefill and self.decode is None:
+            raise ValueError("latency needs prefill, decode or both, such as {prefill: [512], decode: 128, batch: [1, 32]}")
+        return self
 
 
 class Evaluation(SpecModel):

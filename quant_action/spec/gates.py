@@ -39,6 +39,12 @@ class SizeGate(SpecModel):
     max: Size
 
 
+class SpeedGate(SpecModel):
+    vs: Literal["baseline"] = "baseline"
+    min: Annotated[float, Field(gt=0)]
+    """Speed as a multiple of the unquantized model's: 0.9 is a tenth slower."""
+
+
 class Gates(SpecModel):
     perplexity_ratio: RatioGate | None = None
     kl: CeilingGate | None = None
@@ -52,3 +58,6 @@ class Gates(SpecModel):
     """Of the weight files."""
     memory: SizeGate | None = None
     """Peak while evaluating: the GPU's, or without one the process's."""
+    prefill: SpeedGate | None = None
+    """At the first length and batch of `evaluation.latency`."""
+    decode: SpeedGate | None = None

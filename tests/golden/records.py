@@ -238,6 +238,8 @@ def report() -> Report:
         candidates=CANDIDATES,
         evaluations=EVALUATIONS,
         runtimes=RUNTIMES,
+        speeds={},
+        untimed={},
         failures=FAILURES,
         values=VALUES,
     )

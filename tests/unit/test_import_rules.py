@@ -18,8 +18,8 @@ LAYERS = {
     **dict.fromkeys(("errors", "storage", "records", "manifest", "values", "data", "spec", "model_files", "hardware", "guide"), DATA),
     **dict.fromkeys(("work", "costs", "findings"), DATA),
     **dict.fromkeys(("engines", "metrics", "formats", "remotes", "workers", "checkpoints", "scorer"), CHOICES),
-    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "runtimes", "rehearsal"), CHOICES),
-    **dict.fromkeys(("init", "plan", "quantize", "evaluate", "check_runtime", "judge", "report", "check"), STAGES),
+    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "runtimes", "speed", "rehearsal"), CHOICES),
+    **dict.fromkeys(("init", "plan", "quantize", "evaluate", "check_runtime", "measure_speed", "judge", "report", "check"), STAGES),
     **dict.fromkeys(("pipeline", "preflight", "rehearse"), PIPELINE),
     **dict.fromkeys(("cli", "commands", "asking", "console", "__main__"), CLI),
 }
@@ -29,6 +29,8 @@ HEAVY_HOMES = (
     "quant_action.checkpoints",
     "quant_action.scorer",
     "quant_action.runtimes.",
+    "quant_action.speed.timing",
+    "quant_action.speed.worker",
     "quant_action.rehearsal.",
 )
 LAZY = {"scipy", "matplotlib", "huggingface_hub"}

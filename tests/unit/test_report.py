@@ -77,6 +77,8 @@ def test_a_candidate_that_was_made_but_not_evaluated_shows_its_size() -> None:
         candidates=records.CANDIDATES,
         evaluations=evaluations,
         runtimes=records.RUNTIMES,
+        speeds={},
+        untimed={},
         failures=records.FAILURES,
         values=records.VALUES,
     )
@@ -93,6 +95,8 @@ def test_the_method_says_whether_runtimes_were_checked() -> None:
             candidates=records.CANDIDATES,
             evaluations=records.EVALUATIONS,
             runtimes={},
+            speeds={},
+            untimed={},
             failures=records.FAILURES,
             values=records.VALUES,
         )
