@@ -52,7 +52,7 @@ NO_GPU = "GPU"
 def forecast(session: Session) -> Forecast:
     """What each part of a plan will take, corrected by the runs that are in the cache."""
     plan, inputs, store = session.plan, session.inputs, session.store
-    candidates, evaluations, speeds = (measured_here(store, kind) for kind in (Candidate, Evaluation, Speed))
+    candidates, evaluations, speeds = measured_here(store, Candidate), measured_here(store, Evaluation), measured_here(store, Speed)
 
     def of(job: Job | None) -> JobForecast:
         made = cached_candidate(store, job.key) if job else None

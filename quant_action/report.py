@@ -267,9 +267,9 @@ def _method(plan: Plan, reference: Subject, candidates: Mapping[str, Candidate],
 def _speed_words(asked: SpeedProtocol) -> str:
     fewest, most = asked.pairs
     return (
-        f"{', '.join(case.id for case in asked.cases)}; {fewest} to {most} runs of each model in turns after a warm-up, until a case has taken "
-        f"{asked.seconds:.0f} s; random prompts, seed {asked.seed}; prefill ends with the first new token, decode begins there, after a prompt "
-        f"of {asked.prompt} tokens"
+        f"{', '.join(case.id for case in asked.cases)}; {fewest} to {most} runs of each model in turns after a warm-up, "
+        f"until a case has taken {asked.seconds:.0f} s; random prompts, seed {asked.seed}; prefill ends with the first new token, "
+        f"decode begins there, after a prompt of {asked.prompt} tokens"
     )
 
 

@@ -67,7 +67,8 @@ def _note(row: Row) -> str:
         return f"not timed: {sentence(failure.message)} {failure.remedy or ''}".strip() if failure else NOTHING
     speed = row.speed
     kernels = ", ".join(f"{name} × {count}" for name, count in speed.kernels.items())
-    said = [f"{speed.runtime}, {kernels}, in {speed.dtypes[1]} (baseline {speed.dtypes[0]})", f"measured {speed.measured}"]
+    told = f" (told backend={speed.backend})" if speed.backend else ""
+    said = [f"{speed.runtime}, {kernels}{told}, in {speed.dtypes[1]} (baseline {speed.dtypes[0]})", f"measured {speed.measured}"]
     if speed.turns == "blocks":
         said.append("the two models did not fit together and were loaded in turns, a figure being the median of a block of runs")
     said.append(_gpu(speed.device, speed.gpu) if speed.gpu else f"{speed.cpu.model}, {speed.cpu.cores} cores")

@@ -89,8 +89,9 @@ class Speed(Record):
     """`runs`: both models were in memory. `blocks`: they did not fit together, and were loaded in turns."""
     runtime: str
     """With versions: `transformers 5.17.0 with gptqmodel 7.6.0`. Other servers have other speeds."""
+    backend: str | None = None
     kernels: dict[str, int]
-    """As in `RuntimeCheck`."""
+    """Both as in `RuntimeCheck`."""
     dtypes: tuple[str, str]
     """Of the activations: the baseline's, the candidate's."""
     unstable: tuple[str, ...]

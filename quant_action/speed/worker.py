@@ -28,7 +28,7 @@ from quant_action.errors import EngineError, OutOfMemory
 from quant_action.model_files import read_config
 from quant_action.records import SpeedCase, SpeedProtocol
 from quant_action.runtimes.kernels import kernels_of, quantized_modules
-from quant_action.runtimes.worker import LIBRARIES, kernels_being_built, load_runtime
+from quant_action.runtimes.worker import LIBRARIES, kernels_being_built, load_runtime, told_backend
 from quant_action.speed.timing import in_turns, prompt_ids, run_of, warm_up
 from quant_action.workers.protocol import serve
 
@@ -36,7 +36,7 @@ Progress = Callable[[str, int, int], None]
 Who = Literal["baseline", "candidate"]
 
 BLOCKS = 6
-"""How often each model is loaded where they do not fit together: as many medians as the interval of a ratio needs, and even (`in_turns`)."""
+"""How often each model is loaded where they do not fit together: enough for the interval of a ratio, and even, as in `in_turns`."""
 
 BLOCK_RUNS = 5
 """Whose median is a block's figure."""
@@ -80,6 +80,7 @@ def measure(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
             {"case": case.model_dump(), **{who: vars(side) for who, side in timed[case].items()}, "unstable": []} for case in asked.cases
         ],
         "runtime": f"transformers {version('transformers')} with {library} {version(library)}",
+        "backend": bench.backend,
         "kernels": bench.kernels,
         "dtypes": [bench.dtypes["baseline"], bench.dtypes["candidate"]],
         "peak_gpu_memory": bench.most_held() if request["device"] == "cuda" else None,
@@ -103,6 +104,7 @@ class Bench:
     device: str
     asked: SpeedProtocol
     progress: Progress
+    backend: str | None = None
     kernels: dict[str, int] = field(default_factory=dict)
     dtypes: dict[Who, str] = field(default_factory=dict)
     began: float = 0.0
@@ -132,8 +134,8 @@ class Bench:
             timed = found[case] = {"baseline": Side(), "candidate": Side()}
             with self.case(case) as ids:
                 runs = {"baseline": run_of(baseline, case, ids), "candidate": run_of(candidate, case, ids)}
-                for who, other in (("baseline", "candidate"), ("candidate", "baseline")):
-                    self.warm(case, runs[who], timed[who], others=own[other])
+                self.warm(case, runs["baseline"], timed["baseline"], others=own["candidate"])
+                self.warm(case, runs["candidate"], timed["candidate"], others=own["baseline"])
                 told = partial(self.tell, case)
                 pairs = in_turns(runs["baseline"], runs["candidate"], pairs=self.asked.pairs, seconds=self.asked.seconds, told=told)
             timed["baseline"].seconds, timed["candidate"].seconds = (list(column) for column in zip(*pairs, strict=True))
@@ -164,6 +166,7 @@ class Bench:
             model = load_runtime(self.folders[who], self.device)
         self.dtypes[who] = str(model.dtype).removeprefix("torch.")
         if who == "candidate":
+            self.backend = told_backend(model)
             self.kernels = kernels_of(quantized_modules(model, self.layers))
         self.vocabulary = model.config.get_text_config().vocab_size
         return model
@@ -191,12 +194,12 @@ class Bench:
         self.progress(f"time {case.id}", pairs, self.asked.pairs[1])
 
     def most_held(self) -> int:
-        return max(self.peak, torch.cuda.max_memory_allocated())
+        return max(self.peak, int(torch.cuda.max_memory_allocated()))
 
 
 def held(device: str) -> int:
     """Bytes of tensors on the GPU."""
-    return torch.cuda.memory_allocated() if device == "cuda" else 0
+    return int(torch.cuda.memory_allocated()) if device == "cuda" else 0
 
 
 def free_memory() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def test_same_inputs_same_keys(workspace: Path) -> None:
         ("window: 16", "window: 8", {"baseline", "plan"}),
         ("max: 1.05", "max: 1.06", set()),
         ("evaluation:\n", "evaluation:\n  runtime: true\n", {"plan"}),
+        ("evaluation:\n", "evaluation:\n  latency: {decode: 8}\n", {"plan"}),
         ("name: tiny", "name: small", {"plan"}),
     ],
 )
@@ -247,3 +249,44 @@ def test_gates_become_limits_with_their_place(edit_spec: Edit) -> None:
 def test_without_gates_the_budget_goes_by_bits(edit_spec: Edit, bits: int, ratio: float, margin: float) -> None:
     path = edit_spec("gates:\n  perplexity_ratio: {vs: baseline, max: 1.05}\n", "")
     assert [limit.limit for limit in gate_limits(load_spec(path), bits)] == [ratio, margin]
+
+
+@pytest.mark.parametrize(
+    ("latency", "cases"),
+    [
+        ("{decode: 8}", ["decode-8-b1"]),
+        ("{prefill: [16, 8], batch: [4, 1]}", ["prefill-16-b4", "prefill-16-b1", "prefill-8-b4", "prefill-8-b1"]),
+        ("{prefill: [64], decode: 32, batch: [1]}", ["prefill-64-b1", "decode-32-b1"]),
+    ],
+)
+def test_what_is_timed_is_resolved(workspace: Path, edit_spec: Edit, latency: str, cases: list[str]) -> None:
+    told_context(workspace)
+    plan = planned(edit_spec("evaluation:\n", f"evaluation:\n  latency: {latency}\n"))
+    assert plan.speed is not None
+    assert [case.id for case in plan.speed.cases] == cases
+    assert (plan.speed.prompt, plan.speed.pairs) == (32, (6, 12))
+    assert Plan.from_json(plan.to_json(), where="plan") == plan
+
+
+def test_a_gpu_is_timed_by_ten_pairs_at_least(edit_spec: Edit) -> None:
+    plan = planned(edit_spec("evaluation:\n", "evaluation:\n  latency: {decode: 8}\n"), "NVIDIA H200")
+    assert plan.speed is not None
+    assert plan.speed.pairs == (10, 30)
+
+
+@pytest.mark.parametrize(
+    ("latency", "message"),
+    [
+        ("{prefill: [8, 65]}", "a prompt of 65 tokens is more than the model's context of 64"),
+        ("{decode: 33}", "decoding 33 tokens after a prompt of 32 is more than the model's context of 64"),
+    ],
+)
+def test_lengths_beyond_the_context_are_refused_where_they_stand(workspace: Path, edit_spec: Edit, latency: str, message: str) -> None:
+    told_context(workspace)
+    said = refusal(edit_spec("evaluation:\n", f"evaluation:\n  latency: {latency}\n"))
+    assert said == f"quant.yml:9:13: {message} | Ask for fewer tokens."
+
+
+def told_context(workspace: Path) -> None:
+    config = json.loads((workspace / "model/config.json").read_text())
+    (workspace / "model/config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))

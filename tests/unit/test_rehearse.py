@@ -33,6 +33,7 @@ def test_little_is_asked_of_the_same_candidates(workspace: Path, edit_spec: Call
     task = little.spec.evaluation.tasks["facts"]
     assert isinstance(task, DataTask)
     assert (task.limit, task.max_tokens) == (4, 8)
+    assert little.spec.evaluation.latency is None
     assert little.where("candidates", "gptq-w4") == loaded.where("candidates", "gptq-w4")
 
 
@@ -44,3 +45,10 @@ def test_no_more_is_asked_than_the_spec_does(workspace: Path, edit_spec: Callabl
     task = little.spec.evaluation.tasks["facts"]
     assert isinstance(task, DataTask)
     assert (task.limit, task.max_tokens) == (1, 3)
+
+
+def test_little_is_timed(edit_spec: Callable[[str, str], Path]) -> None:
+    path = edit_spec("evaluation:\n", "evaluation:\n  latency: {prefill: [512, 2048, 8], decode: 128, batch: [4, 1]}\n")
+    latency = ask_little(load_spec(path)).spec.evaluation.latency
+    assert latency is not None
+    assert (latency.prefill, latency.decode, latency.batch) == ([8, 16], 16, [4])

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from quant_action.records import Failure, Plan
+from quant_action.records import Failure, Plan, SpeedProtocol
 from quant_action.saved_run import load_last_run
 from quant_action.store import BASELINE, Store
 from tests.golden import records
+from tests.unit.speeds import case, speed
 
 ASKED = records.PLAN.model_copy(update={"jobs": tuple(job for job in records.PLAN.jobs if job.id in ("gptq-w4-g128", "bnb-nf4"))})
+
+
+PROTOCOL = SpeedProtocol(prefill=(), decode=8, batch=(1,), prompt=32, pairs=(6, 12), seconds=30.0)
 
 
 @pytest.fixture
@@ -61,6 +65,27 @@ def test_a_failed_check_outweighs_what_was_measured(store: Store) -> None:
     saved = load_last_run(store, ASKED.name)
     assert saved.subjects == {}
     assert saved.failures["bnb-nf4"] == failure
+
+
+def test_a_candidate_without_the_times_that_were_asked_for_is_still_measured(store: Store) -> None:
+    asked = ASKED.model_copy(update={"runtime": None, "speed": PROTOCOL})
+    save(store, asked)
+    run = store.run(asked.key)
+    record = speed({case("decode", 8): ([1.0] * 6, [1.0] * 6)})
+    record.save(store.speed("k"))
+    run.link_speed("bnb-nf4", store.speed("k"))
+    saved = load_last_run(store, asked.name)
+    assert saved.failures == {}
+    assert {id: subject.speed for id, subject in saved.subjects.items()} == {"gptq-w4-g128": None, "bnb-nf4": record}
+    assert {id: failure.message for id, failure in saved.untimed.items()} == {"gptq-w4-g128": "has not been timed"}
+    failure = Failure(id="gptq-w4-g128", stage="speed", kind="OutOfMemory", exit_code=4, message="full", remedy=None)
+    failure.save(run.speed_failure("gptq-w4-g128"))
+    assert load_last_run(store, asked.name).untimed == {"gptq-w4-g128": failure}
+
+
+def test_times_that_are_not_asked_for_are_not_missed(store: Store) -> None:
+    save(store, ASKED)
+    assert load_last_run(store, ASKED.name).untimed == {}
 
 
 def test_plans_of_before_the_check_are_still_read() -> None:

@@ -53,6 +53,10 @@ def test_spec_is_read_as_written(workspace: Path) -> None:
         ("group_size: 32", "group_size: 0", "quant.yml:6:36: candidates.gptq-w4.group_size: expected a number of inputs"),
         ("bnb-nf4:", "baseline:", "quant.yml:1:1: no candidate can be called baseline"),
         ("seed: 0", "seed: no", "quant.yml:4:69: calibration.seed: Input should be a valid integer (found 'no')"),
+        ("evaluation:", "evaluation:\n  latency: {batch: [1]}", "quant.yml:9:3: evaluation.latency: latency needs prefill, decode or both"),
+        ("evaluation:", "evaluation:\n  latency: {prefill: [8, 8]}", "quant.yml:9:13: evaluation.latency.prefill: each number once"),
+        ("evaluation:", "evaluation:\n  latency: {decode: 8, batch: []}", "quant.yml:9:24: evaluation.latency.batch: "),
+        ("gates:", "gates:\n  decode: {min: 0.9}", "gates.decode needs something to judge: give evaluation.latency.decode too"),
         ("version: 1", "version: 2", "quant.yml:1:1: version: 2 is not one of 1"),
     ],
 )
