@@ -72,7 +72,7 @@ def test_what_does_not_load_keeps_its_evaluation_until_a_gate_asks_for_its_speed
     assert ended.code == 0, ended.err
     failure = Failure.load(latest(folder) / "failures/speed/bnb-nf4.json")
     assert (failure.stage, failure.kind) == ("speed", "EngineError")
-    assert failure.message == "timing bnb-nf4: no runtime is known for checkpoints of 'bitsandbytez'"
+    assert failure.message.endswith("config.json: timing bnb-nf4: no runtime is known for checkpoints of 'bitsandbytez'")
     assert "speed of bnb-nf4: not timed: " in ended.out
     verdict = Verdict.load(latest(folder) / "verdict.json")
     assert {candidate.outcome for candidate in verdict.candidates} == {Outcome.PASS}
