@@ -9,7 +9,6 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -74,13 +73,12 @@ class Limits:
 class Monitor:
     """Within it a thread takes readings. `before` are two from before it, `INTERVAL` apart, when nothing of ours ran."""
 
-    def __init__(self, gpu: Gpu | None, *, read: Callable[[], Reading] | None = None) -> None:
-        """Of a machine, and of a GPU where the work runs on one."""
+    def __init__(self, gpu: Gpu | None) -> None:
+        """Of the machine, and of a GPU where the work runs on one."""
         self._nvml = _open(gpu.index) if gpu else None
         self.limits = Limits(
             highest_clock=self._asked("nvmlDeviceGetMaxClockInfo", 1), power_limit=_watts(self._asked("nvmlDeviceGetEnforcedPowerLimit"))
         )
-        self._read = read or self._take
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self.before: tuple[Reading, Reading]
@@ -115,7 +113,7 @@ class Monitor:
                 self.readings.append(self._read())
                 return
 
-    def _take(self) -> Reading:
+    def _read(self) -> Reading:
         return Reading(at=time.time(), cpu=read_cpu(), gpu=self._gpu() if self._nvml else None)
 
     def _gpu(self) -> GpuReading:
