@@ -13,7 +13,7 @@ from quant_action.spec.candidates import (
     RtnCandidate,
 )
 from quant_action.spec.document import Calibration, LoadedSpec, Model, Release, Spec, json_schema, load_spec, parse_spec
-from quant_action.spec.evaluation import DataTask, Evaluation, Latency, LmEvalTask, Text
+from quant_action.spec.evaluation import DataTask, Evaluation, Latency, LmEvalTask, LongText, Text
 from quant_action.spec.gates import CeilingGate, FloorGate, Gates, MarginGate, RatioGate, ReleaseRatioGate, SizeGate
 from quant_action.spec.types import HUB_ID, NAME, SpecModel
 
@@ -33,6 +33,7 @@ __all__ = [
     "Latency",
     "LmEvalTask",
     "LoadedSpec",
+    "LongText",
     "MarginGate",
     "Model",
     "PresetCandidate",
