@@ -57,6 +57,7 @@ class PairedItem(NamedTuple):
     theirs: Mapping[str, Any]
     """The reference's."""
     group: Hashable
+    """Of `groups_of`."""
 
 
 def paired_items(candidate: Subject, reference: Subject, *, task: str | None = None, slice: str | None = None) -> list[PairedItem]:
