@@ -213,6 +213,19 @@ def test_what_there_is_to_score() -> None:
     assert found.steps == 32  # all ten fit one batch
 
 
+def test_long_documents_cost_their_length_and_keep_their_ends() -> None:
+    plain = costs.score(scoring(scheme=None))
+    long = costs.score(scoring(scheme=None, long_documents=20, long_tokens=32_768, long_scored=3276))
+    shape = SEVEN_B
+    assert long.disk - plain.disk == 20 * (3276 * (2 * shape.hidden + costs.VALUES) + 8 * 32_768)
+    assert plain.gpu_memory is not None
+    assert long.gpu_memory is not None
+    widest = 2 * (3 * shape.widest + 6 * shape.hidden)  # activations of a token
+    assert 0.9 * 32_768 * widest < long.gpu_memory - 2 * shape.parameters < 1.1 * 32_768 * widest
+    operations = 2 * 20 * (shape.linear_parameters * 32_768 + 32_768**2 * shape.layers * shape.hidden)
+    assert long.seconds - plain.seconds > operations / costs.rate_of("NVIDIA H200").half
+
+
 def test_bytes_per_token_of_the_two_examples() -> None:
     assert work.bytes_per_token(512) == pytest.approx(2.1)
     assert work.bytes_per_token(49_152) == pytest.approx(4.5, abs=0.1)
