@@ -15,7 +15,7 @@ from quant_action.values import Values, Windows
 
 def subject(
     *,
-    kind: Literal["baseline", "candidate"] = "candidate",
+    kind: Literal["baseline", "floor", "release", "candidate"] = "candidate",
     nll: Any = None,
     kl: Any = None,
     top1: Any = None,
@@ -27,9 +27,13 @@ def subject(
     peak_memory: int = 5000,
     peak_gpu_memory: int | None = None,
     protocol: str = "p",
+    artifact: str = "a" * 64,
+    look: int = 1,
+    looks: int = 1,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Subject:
     """Windows where one of `nll`, `kl`, `top1` [windows, positions] is given (the others are then those of a baseline); answers by task,
-    each a bool, or what an item has beside its names.
+    each a bool, or what an item has beside its names. `groups` names the group of each item, by task.
     """
     given = next((np.asarray(values) for values in (nll, kl, top1) if values is not None), None)
     windows = None
@@ -48,20 +52,24 @@ def subject(
         long = Windows(nll=same, kl=ends, top1=same > 0, bytes=np.full(len(ends), 4), slices=("",) * len(ends))
     answers = [(task, str(item), answer) for task, of_task in (items or {}).items() for item, answer in enumerate(of_task)]
     rows = tuple(
-        {"task": task, "item": item, **({"correct": True, **answer} if isinstance(answer, Mapping) else {"correct": bool(answer)})}
+        {"task": task, "item": item}
+        | ({"correct": True, **answer} if isinstance(answer, Mapping) else {"correct": bool(answer)})
+        | ({"group": groups[task][int(item)]} if groups else {})
         for task, item, answer in answers
     )
     values = Values(windows=windows, long=long, items=rows)
     evaluation = Evaluation(
         key="k",
         subject=kind,
-        artifact="a",
+        artifact=artifact,
         protocol=protocol,
         size=size,
         metrics=measure_all(values),
         seconds=1.0,
         peak_memory=peak_memory,
         peak_gpu_memory=peak_gpu_memory,
+        look=look,
+        looks=looks,
         device="cpu",
         versions={},
     )
