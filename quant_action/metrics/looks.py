@@ -49,11 +49,11 @@ def looks_quantile(looks: Sequence[float], error: float = ERROR) -> float:
 
 @lru_cache(maxsize=256)
 def _quantile(looks: tuple[float, ...], error: float) -> float:
-    from scipy.optimize import brentq
-
     one, all_apart = NormalDist().inv_cdf(1 - error), NormalDist().inv_cdf(1 - error / len(looks))
     if len(looks) == 1:
         return one
+    from scipy.optimize import brentq
+
     return round(float(brentq(lambda z: _crossing(looks, z) - error, one, all_apart, xtol=1e-9)), DIGITS)
 
 
