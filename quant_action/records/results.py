@@ -60,7 +60,7 @@ class Evaluation(Record):
     SCHEMA: ClassVar[str] = "quant_action.evaluation/v1"
 
     key: str
-    subject: Literal["baseline", "candidate"]
+    subject: Literal["baseline", "floor", "release", "candidate"]
     artifact: str
     """Digest of the manifest of the model that was loaded."""
     protocol: str
