@@ -69,7 +69,9 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
     baseline_key = digest_of(["baseline", inputs.model_digest, protocol.digest, scorer, device_class])
     jobs = tuple(_job(loaded, name, inputs, calibration, device_class) for name in (spec.candidates if candidates is None else candidates))
     runtime = RuntimeProtocol() if spec.evaluation.runtime else None
-    decides = [spec.name, baseline_key, [[job.id, job.key] for job in jobs], *([runtime.model_dump()] if runtime else [])]
+    looks = tuple(spec.evaluation.looks)
+    asked = [*([runtime.model_dump()] if runtime else []), *([looks] if len(looks) > 1 else [])]
+    decides = [spec.name, baseline_key, [[job.id, job.key] for job in jobs], *asked]
     return Plan(
         key=digest_of(decides),
         name=spec.name,
@@ -88,6 +90,7 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
         scorer=scorer,
         baseline_key=baseline_key,
         runtime=runtime,
+        looks=looks,
         jobs=jobs,
     )
 

@@ -133,4 +133,6 @@ class Plan(Record):
     baseline_key: str
     runtime: RuntimeProtocol | None = None
     """Absent where the spec does not ask for it."""
+    looks: tuple[float, ...] = (1.0,)
+    """Shares of each task's items after which gates on items may be decided: fixed here, before anything is measured."""
     jobs: tuple[Job, ...]

@@ -61,6 +61,7 @@ class Evaluation(Record):
 
     key: str
     subject: Literal["baseline", "floor", "release", "candidate"]
+    """`floor` is the baseline measured again in another batch order and size, `release` the last released artifact."""
     artifact: str
     """Digest of the manifest of the model that was loaded."""
     protocol: str
@@ -74,6 +75,9 @@ class Evaluation(Record):
     peak_gpu_memory: int | None
     estimate: Estimate | None = None
     """As in `Candidate`."""
+    look: int = 1
+    """After which look at the items it ends, from 1; all items were asked when it is the last of `looks`."""
+    looks: int = 1
     device: str
     versions: dict[str, str]
 

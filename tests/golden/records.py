@@ -6,7 +6,6 @@ Everything is deterministic: noise comes from `random.Random.random`, whose sequ
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -287,20 +286,16 @@ RUNTIMES = {
 
 
 def verdict(release: Subject | None = None, floor: Subject = FLOOR) -> Verdict:
-    whole = judged(release, {id: SUBJECTS.get(id) or FAILURES[id] for id in SCHEMES})
-    floor = tuple(check for check in judged(None, {"floor": floor}).candidates[0].checks if check.vs == "baseline")
-    return whole.model_copy(update={"floor": floor, "overrides": OVERRIDES})
-
-
-def judged(release: Subject | None, subjects: Mapping[str, Subject | Failure]) -> Verdict:
     return judge(
         plan_key=PLAN.key,
-        gates=dict.fromkeys(subjects, GATES),
+        gates=dict.fromkeys(SCHEMES, GATES),
         baseline=BASELINE_SUBJECT,
         release=release,
-        candidates=subjects,
-        required={job.id for job in PLAN.jobs if job.required} & subjects.keys(),
+        floor=floor,
+        candidates={id: SUBJECTS.get(id) or FAILURES[id] for id in SCHEMES},
+        required={job.id for job in PLAN.jobs if job.required},
         choose="smallest",
+        overrides=OVERRIDES,
     )
 
 

@@ -18,7 +18,7 @@ LAYERS = {
     **dict.fromkeys(("errors", "storage", "records", "manifest", "values", "data", "spec", "model_files", "hardware", "guide"), DATA),
     **dict.fromkeys(("work", "costs", "findings"), DATA),
     **dict.fromkeys(("engines", "metrics", "formats", "remotes", "workers", "checkpoints", "scorer"), CHOICES),
-    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "runtimes", "rehearsal"), CHOICES),
+    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "evidence", "runtimes", "rehearsal"), CHOICES),
     **dict.fromkeys(("init", "plan", "quantize", "evaluate", "check_runtime", "judge", "report", "check"), STAGES),
     **dict.fromkeys(("pipeline", "preflight", "rehearse"), PIPELINE),
     **dict.fromkeys(("cli", "commands", "asking", "console", "__main__"), CLI),
