@@ -96,8 +96,8 @@ class OverrideNote(Value):
     """Somebody's word against a gate's, and whether it counts in this run."""
 
     override: Override
-    check: Check | None
-    """The one that it lets pass; None for the override of an artifact that is not in this run, or of a gate that needs none."""
+    checks: tuple[Check, ...]
+    """Those that it lets pass; none for the override of an artifact that is not in this run, or of a gate that needs no override."""
 
 
 class Regression(Value):

@@ -37,7 +37,7 @@ def print_report(report: Report, console: Console) -> None:
     for check in report.void:
         _print(console, f"🚫 {check.gate} is void, it fails on the baseline itself: {wording.sentence(check.reason)}", "bold red")
     for note in report.overrides:
-        _print(console, f"override of {wording.override_line(note)}", "bold" if note.check else "dim")
+        _print(console, f"override of {wording.override_line(note)}", "bold" if note.checks else "dim")
     console.print(_table(report, console))
     if not report.release and wording.first_release(report):
         _print(console, "gates against a release: not applicable, first release")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from quant_action.formats.interface import Report, Row
 from quant_action.metrics.interface import Subject
+from quant_action.metrics.looks import looks_level
 from quant_action.records import Candidate, Failure, Outcome, Plan, RuntimeCheck, Verdict
 from quant_action.report.method import method_facts, used_versions
 from quant_action.report.objections import objections, override_notes, warnings
@@ -37,6 +38,7 @@ def build_report(
 
     Raises `IntegrityError` when two models were not measured on the same windows or items.
     """
+    items_level = looks_level(verdict.looks)
     schemes = {job.id: job.scheme for job in plan.jobs}
     rows = [
         candidate_row(
@@ -48,13 +50,14 @@ def build_report(
             measured=subjects.get(judged.id),
             runtime=runtimes.get(judged.id),
             failure=failures.get(judged.id),
+            items_level=items_level,
         )
         for judged in verdict.candidates
     ]
     rows.sort(key=lambda row: (row.id != verdict.winner, _rank(row), row.size is None, row.size or 0, row.id))
     winner = next((row for row in rows if row.id == verdict.winner), None)
     nearest = winner or min((row for row in rows if row.metrics), key=lambda row: (_rank(row), _kl(row)), default=None)
-    reference = release_row(release, baseline, plan.release) if release else None
+    reference = release_row(release, baseline, items_level, plan.release) if release else None
     measured = [baseline, *filter(None, (floor, release)), *subjects.values()]
     return Report(
         name=plan.name,
@@ -66,7 +69,7 @@ def build_report(
         reason=verdict.reason,
         baseline=baseline_row(baseline, plan.model),
         release=reference,
-        floor=floor_row(floor, baseline, verdict.floor) if floor else None,
+        floor=floor_row(floor, baseline, items_level, verdict.floor) if floor else None,
         rows=tuple(rows),
         runtime=plan.runtime,
         objections=tuple(objection for row in rows if row is not winner for objection in objections(row, winner, verdict)),

@@ -32,12 +32,12 @@ def warnings(rows: Sequence[Row]) -> list[Objection]:
 
 def override_notes(verdict: Verdict) -> list[OverrideNote]:
     """Those that count first."""
-    used = [(check.override, check) for judged in verdict.candidates for check in judged.checks if check.override]
-    counted = [override for override, _ in used]
-    past = [override for override in verdict.overrides if override not in counted]
-    return [OverrideNote(override=override, check=check) for override, check in used] + [
-        OverrideNote(override=override, check=None) for override in past
+    checks = [check for judged in verdict.candidates for check in judged.checks]
+    notes = [
+        OverrideNote(override=override, checks=tuple(check for check in checks if check.override == override))
+        for override in verdict.overrides
     ]
+    return sorted(notes, key=lambda note: not note.checks)
 
 
 def _decides(check: Check) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from quant_action.formats.interface import Change, Row
 from quant_action.metrics import METRICS, metric
-from quant_action.metrics.interface import Subject
+from quant_action.metrics.interface import Difference, Subject
+from quant_action.metrics.intervals import LEVEL
 from quant_action.metrics.memory import peak_memory
 from quant_action.records import BitsandbytesScheme, Candidate, CandidateVerdict, Check, Failure, ModelRef, RuntimeCheck, Scheme
 
@@ -31,19 +32,19 @@ def baseline_row(baseline: Subject, model: ModelRef) -> Row:
     return _reference_row("baseline", "unquantized", baseline, None, artifact=model.digest)
 
 
-def floor_row(floor: Subject, baseline: Subject, checks: tuple[Check, ...]) -> Row:
+def floor_row(floor: Subject, baseline: Subject, items_level: float, checks: tuple[Check, ...]) -> Row:
     """The baseline once more: what it differs by is noise of the measurement."""
-    return _reference_row(
-        "floor", "the baseline again, in other batches", floor, baseline, artifact=floor.evaluation.artifact, checks=checks
-    )
+    row = _reference_row("floor", "the baseline again, in other batches", floor, baseline, items_level=items_level)
+    return row.model_copy(update={"checks": checks})
 
 
-def release_row(release: Subject, baseline: Subject, model: ModelRef | None) -> Row:
-    return _reference_row("release", model.source if model else "the last release", release, baseline, artifact=release.evaluation.artifact)
+def release_row(release: Subject, baseline: Subject, items_level: float, model: ModelRef | None) -> Row:
+    scheme = model.source if model else "the last release"
+    return _reference_row("release", scheme, release, baseline, items_level=items_level)
 
 
 def _reference_row(
-    id: str, scheme: str, subject: Subject, baseline: Subject | None, *, artifact: str, checks: tuple[Check, ...] = ()
+    id: str, scheme: str, subject: Subject, baseline: Subject | None, *, items_level: float = LEVEL, artifact: str | None = None
 ) -> Row:
     whole = baseline.evaluation.size if baseline else 0
     return Row(
@@ -55,16 +56,16 @@ def _reference_row(
         size=subject.evaluation.size,
         size_ratio=subject.evaluation.size / whole if whole else None,
         metrics=subject.evaluation.metrics,
-        changes=_changes(subject, baseline) if baseline else {},
+        changes=_changes(subject, baseline, items_level) if baseline else {},
         release_changes={},
         window_kl=_window_kl(subject) if baseline else (),
         quantize_seconds=None,
         quantize_memory=None,
         evaluate_memory=peak_memory(subject.evaluation),
-        checks=checks,
+        checks=(),
         runtime=None,
         failure=None,
-        artifact=artifact,
+        artifact=artifact or subject.evaluation.artifact,
     )
 
 
@@ -78,6 +79,7 @@ def candidate_row(
     measured: Subject | None,
     runtime: RuntimeCheck | None,
     failure: Failure | None,
+    items_level: float,
 ) -> Row:
     size = measured.evaluation.size if measured else made.weights if made else None
     return Row(
@@ -89,8 +91,8 @@ def candidate_row(
         size=size,
         size_ratio=size / baseline.evaluation.size if size is not None and baseline.evaluation.size else None,
         metrics=measured.evaluation.metrics if measured else {},
-        changes=_changes(measured, baseline) if measured else {},
-        release_changes=_changes(measured, release) if measured and release else {},
+        changes=_changes(measured, baseline, items_level) if measured else {},
+        release_changes=_changes(measured, release, items_level) if measured and release else {},
         window_kl=_window_kl(measured) if measured else (),
         quantize_seconds=made.seconds if made else None,
         quantize_memory=(made.peak_memory if made.peak_gpu_memory is None else made.peak_gpu_memory) if made else None,
@@ -107,10 +109,18 @@ def _window_kl(subject: Subject) -> tuple[float, ...]:
     return tuple(windows.kl.mean(axis=1).tolist()) if windows else ()
 
 
-def _changes(subject: Subject, reference: Subject) -> dict[str, Change]:
-    """Everything that can be compared: what the table of metrics knows, and each task and slice by itself."""
+def _changes(subject: Subject, reference: Subject, items_level: float) -> dict[str, Change]:
+    """Everything that can be compared: what the table of metrics knows, and each task and slice by itself.
+
+    What rests on items has the interval that gates use, which is wider where they may look more than once.
+    """
+
+    def difference(id: str) -> Difference | None:
+        found = metric(id).compare(subject, reference)
+        return metric(id).compare(subject, reference, items_level) if found and found.samples == "items" else found
+
     ids = dict.fromkeys([known.id for known in METRICS] + sorted(subject.evaluation.metrics))
-    differences = {id: metric(id).compare(subject, reference) for id in ids}
+    differences = {id: difference(id) for id in ids}
     return {
         id: Change(name=metric(id).name, value=found.value, interval=found.interval, n=found.n, unit=found.unit, samples=found.samples)
         for id, found in differences.items()

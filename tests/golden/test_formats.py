@@ -36,7 +36,7 @@ def test_a_report_of_hostile_text(request: pytest.FixtureRequest) -> None:
     hold("hostile.md", markdown.render(hostile_report(rows=2)), request)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("without-samples.md", 24_000), ("without-folds.md", 12_000), ("shortest.md", 5_000)])
+@pytest.mark.parametrize(("name", "limit"), [("without-samples.md", 18_500), ("without-folds.md", 9_000), ("shortest.md", 5_000)])
 def test_a_report_that_is_cut_to_fit(name: str, limit: int, request: pytest.FixtureRequest) -> None:
     comment = markdown.render(report(), limit)
     assert len(comment.encode()) <= limit

@@ -69,16 +69,17 @@ def test_a_crash_is_told_with_its_remedy() -> None:
 
 
 def test_a_candidate_that_was_made_but_not_evaluated_shows_its_size() -> None:
-    evaluations = {id: evaluation for id, evaluation in records.EVALUATIONS.items() if id != "bnb-nf4"}
+    subjects = {id: subject for id, subject in records.SUBJECTS.items() if id != "bnb-nf4"}
     report = build_report(
         plan=records.PLAN,
         verdict=records.verdict(),
-        baseline=records.BASELINE_EVALUATION,
+        baseline=records.BASELINE_SUBJECT,
+        release=None,
+        floor=None,
         candidates=records.CANDIDATES,
-        evaluations=evaluations,
+        subjects=subjects,
         runtimes=records.RUNTIMES,
         failures=records.FAILURES,
-        values=records.VALUES,
     )
     row = next(row for row in report.rows if row.id == "bnb-nf4")
     assert (row.size, row.metrics, row.changes) == (5_440_000_000, {}, {})
@@ -89,12 +90,13 @@ def test_the_method_says_whether_runtimes_were_checked() -> None:
         report = build_report(
             plan=plan,
             verdict=records.verdict(),
-            baseline=records.BASELINE_EVALUATION,
+            baseline=records.BASELINE_SUBJECT,
+            release=None,
+            floor=None,
             candidates=records.CANDIDATES,
-            evaluations=records.EVALUATIONS,
+            subjects=records.SUBJECTS,
             runtimes={},
             failures=records.FAILURES,
-            values=records.VALUES,
         )
         return next(fact.text for fact in report.method if fact.label == "Runtime check")
 

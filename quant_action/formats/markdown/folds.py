@@ -46,7 +46,7 @@ def runtimes(report: Report, shape: Shape) -> str:
     if report.runtime is None:
         return ""
     shown = report.rows[: shape.candidates]
-    lines = [f"- {escape(row.id, NAME)}: {escape(wording.runtime_line(row, report))}" for row in shown]
+    lines = [f"- **{escape(row.id, NAME)}**: {escape(wording.runtime_line(row, report))}" for row in shown]
     passed = sum(row.runtime is not None for row in report.rows)
     return fold(f"Runtime check: {passed} of {len(report.rows)} compute what was scored", "\n".join(lines))
 
@@ -113,8 +113,8 @@ def cost(report: Report, shape: Shape) -> str:
 
 
 def method(report: Report) -> str:
-    facts = [f"- {escape(fact.label, NAME)}: {code(fact.text, 2 * PLACE)}" for fact in report.method]
+    facts = [f"- **{escape(fact.label, NAME)}**: {code(fact.text, 2 * PLACE)}" for fact in report.method]
     floor = wording.floor_line(report)
-    noise = [f"- Noise floor, the baseline again in other batches: {code(floor, PLACE)}"] if floor else []
-    versions = f"- Versions: {code(', '.join(report.versions), 2 * PLACE)}"
+    noise = [f"- **Noise floor**, the baseline again in other batches: {code(floor, PLACE)}"] if floor else []
+    versions = f"- **Versions**: {code(', '.join(report.versions), 2 * PLACE)}"
     return fold("Method, noise floor, looks, versions and digests", "\n".join([*facts, *noise, versions]))

@@ -27,46 +27,46 @@ def heading(report: Report) -> str:
 def void_gates(report: Report, shape: Shape) -> str:
     lines = [
         f"- {code(check.gate)}{f' at {place(check.where, report)}' if check.where else ''}: {escape(wording.sentence(check.reason))}"
-        for check in report.void
+        for check in report.void[: shape.remarks]
     ]
     if not lines:
         return ""
     words = "**🚫 Void gates: they fail on the baseline measured against itself, so the measurement is wrong, not the candidates**"
-    return _list(words, lines, shape)
+    return _list(words, lines, len(report.void))
 
 
 def overrides(report: Report, shape: Shape) -> str:
     lines = [
-        f"- {'⚠️' if note.check else '🕓'} {escape(wording.override_line(note), 700)}"
+        f"- {'⚠️' if note.checks else '🕓'} {escape(wording.override_line(note), 700)}"
         + (f" at {place(note.override.where, report)}" if note.override.where else "")
-        for note in report.overrides
+        for note in report.overrides[: shape.remarks]
     ]
-    return _list("**Overrides**", lines, shape) if lines else ""
+    return _list("**Overrides**", lines, len(report.overrides)) if lines else ""
 
 
 def objections(report: Report, shape: Shape) -> str:
     title = "Why not the others" if report.winner else "Why none was chosen"
-    return _list(f"**{title}**", _remarks(report.objections, report), shape) if report.objections else ""
+    return _remarks(f"**{title}**", report.objections, report, shape)
 
 
 def warnings(report: Report, shape: Shape) -> str:
-    return _list("**Warnings**", _remarks(report.warnings, report), shape) if report.warnings else ""
+    return _remarks("**Warnings**", report.warnings, report, shape)
 
 
-def _remarks(remarks: Sequence[Objection], report: Report) -> list[str]:
-    return [
+def _remarks(title: str, remarks: Sequence[Objection], report: Report, shape: Shape) -> str:
+    lines = [
         f"- {wording.SYMBOLS[remark.outcome]} **{escape(remark.id, NAME)}** ({remark.outcome})"
         + (f", {code(remark.gate)}" if remark.gate else "")
         + (f" at {place(remark.where, report)}" if remark.where else "")
         + f": {escape(wording.sentence(remark.text))}"
-        for remark in remarks
+        for remark in remarks[: shape.remarks]
     ]
+    return _list(title, lines, len(remarks)) if lines else ""
 
 
-def _list(title: str, lines: Sequence[str], shape: Shape) -> str:
-    hidden = len(lines) - shape.remarks
-    more = [f"- _and {hidden} more: see the HTML report_"] if hidden > 0 else []
-    return "\n".join([title, "", *lines[: shape.remarks], *more])
+def _list(title: str, lines: Sequence[str], of: int) -> str:
+    more = [f"- _and {of - len(lines)} more: see the HTML report_"] if of > len(lines) else []
+    return "\n".join([title, "", *lines, *more])
 
 
 def forests(report: Report, shape: Shape) -> str:
