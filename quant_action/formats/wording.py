@@ -67,7 +67,9 @@ def sample(text: str) -> str:
 
 def isolate(text: str) -> str:
     """Text of right-to-left letters in isolation (Unicode Annex 9), so that it cannot reorder what stands beside it."""
-    return f"\u2068{text}\u2069" if not text.isascii() and any(unicodedata.bidirectional(char) in ("R", "AL", "AN") for char in text) else text
+    return (
+        f"\u2068{text}\u2069" if not text.isascii() and any(unicodedata.bidirectional(char) in ("R", "AL", "AN") for char in text) else text
+    )
 
 
 def format_bytes(size: float) -> str:
