@@ -3,11 +3,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Callable
+from functools import cache
 from html.parser import HTMLParser
 
 import pytest
 
 from quant_action.formats.html import render
+from quant_action.formats.interface import Report
 from tests.golden.hostile import hostile_report
 from tests.golden.records import broken_report, next_report, report
 
@@ -44,9 +47,14 @@ class Page(HTMLParser):
             self.text += data
 
 
-@pytest.fixture(scope="module")
+@cache
+def page_of(make: Callable[[], Report]) -> str:
+    return render(make())
+
+
+@pytest.fixture
 def page() -> str:
-    return render(report())
+    return page_of(report)
 
 
 def test_the_page_asks_for_nothing_from_anywhere(page: str) -> None:
@@ -74,12 +82,12 @@ def test_without_its_script_the_page_shows_every_regressed_item_and_no_controls(
 
 def test_gates_link_to_their_lines_where_the_address_is_known() -> None:
     run = next_report()
-    links = {value for name, value in Page(render(run)).attributes if name == "href" and value and not value.startswith("#")}
+    links = {value for name, value in Page(page_of(next_report)).attributes if name == "href" and value and not value.startswith("#")}
     assert links == {f"{run.links}#L{line}" for line in (21, 22, 23, 24, 25, 31)}
 
 
 def test_a_page_against_a_release_has_its_columns_plots_and_digests() -> None:
-    text = " ".join(Page(render(next_report())).text.split())
+    text = " ".join(Page(page_of(next_report)).text.split())
     for words in (
         "KL, × release90% interval",
         "accuracy change from release",
