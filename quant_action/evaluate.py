@@ -103,6 +103,7 @@ def _measure(
             "protocol": plan.protocol.model_dump(mode="json"),
             "data": {
                 "text": str(inputs.text.path.resolve()) if inputs.text else None,
+                "long_text": str(inputs.long_text.path.resolve()) if inputs.long_text else None,
                 "tasks": {name: str(file.path.resolve()) for name, file in inputs.tasks.items()},
             },
             "output": str(folder.resolve()),
@@ -118,6 +119,7 @@ def _measure(
         protocol=plan.protocol.digest,
         size=model.size,
         metrics=result.value["metrics"],
+        scoring=result.value["scoring"],
         seconds=result.seconds,
         peak_memory=result.peak_memory,
         peak_gpu_memory=result.value["peak_gpu_memory"],

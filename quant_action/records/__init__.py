@@ -11,16 +11,28 @@ from quant_action.records.plan import (
     BitsandbytesScheme,
     CalibrationRef,
     Job,
+    LongTextProtocol,
     ModelRef,
     Plan,
     Protocol,
     RuntimeProtocol,
+    Samples,
     Scheme,
     TaskProtocol,
     TextProtocol,
     WeightScheme,
 )
-from quant_action.records.results import Candidate, Estimate, Evaluation, Failure, LogitDifference, Measurement, RuntimeCheck, Stage
+from quant_action.records.results import (
+    Candidate,
+    Estimate,
+    Evaluation,
+    Failure,
+    LogitDifference,
+    Measurement,
+    RuntimeCheck,
+    Scoring,
+    Stage,
+)
 from quant_action.records.verdict import CandidateVerdict, Check, Decision, GateLimit, Interval, Outcome, Override, Verdict, Versus
 
 __all__ = [
@@ -37,6 +49,7 @@ __all__ = [
     "Interval",
     "Job",
     "LogitDifference",
+    "LongTextProtocol",
     "Measurement",
     "ModelRef",
     "Outcome",
@@ -46,7 +59,9 @@ __all__ = [
     "Record",
     "RuntimeCheck",
     "RuntimeProtocol",
+    "Samples",
     "Scheme",
+    "Scoring",
     "Stage",
     "TaskProtocol",
     "TextProtocol",
