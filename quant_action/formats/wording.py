@@ -294,11 +294,11 @@ def trend_line(report: Report) -> str:
 
 
 def override_line(note: OverrideNote) -> str:
-    """`gate accuracy of bnb-nf4, by Ana: "reason"`, and what it does in this run."""
+    """`gate accuracy of bnb-nf4, by Ana, saying "reason"`, and what it does in this run."""
     said = note.override
     who, why = isolate(clean(said.by, 80)), isolate(clean(said.reason, 300))
     gate, candidate = isolate(clean(said.gate, 60)), isolate(clean(said.candidate, 60))
-    return f"gate {gate} of {candidate}, artifact {clean(said.artifact, 12)}, by {who}: “{why}” ({override_effect(note)})"
+    return f"gate {gate} of {candidate}, artifact {clean(said.artifact, 12)}, by {who}, saying “{why}” ({override_effect(note)})"
 
 
 def override_effect(note: OverrideNote) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant_action.formats.interface import Report
-from quant_action.formats.markdown import render
+from quant_action.formats.markdown import compose, render
 from quant_action.formats.markdown.inert import escape, fenced, marker
 from quant_action.formats.markdown.shape import LIMIT, SHAPES
 from quant_action.records import Outcome
@@ -140,11 +140,13 @@ def test_a_comment_always_fits_and_says_when_it_was_shortened(rows: int, shorten
 
 
 def test_samples_go_first_then_the_table_per_task_then_candidates() -> None:
-    run = report()
-    assert [shape.samples for shape in SHAPES[:5]] == [12, 8, 4, 2, 0]
     folds = ("<summary>Worst regressions", "<summary>Accuracy per task", "<summary>Gates", "| gptq-w3-g128<br>", "<summary>Method")
-    kept = ["".join("x" if fold in render(run, limit) else "-" for fold in folds) for limit in (LIMIT, 18_500, 17_500, 9_000, 5_000)]
-    assert kept == ["xxxxx", "-xxxx", "--xxx", "---xx", "-----"]
+    comments = [compose(report(), shape) for shape in SHAPES]
+    kept = ["".join("x" if fold in comment else "-" for fold in folds) for comment in comments]
+    assert list(dict.fromkeys(kept)) == ["xxxxx", "-xxxx", "--xxx", "---xx", "-----"]
+    assert [shape.samples for shape in SHAPES[:5]] == [12, 8, 4, 2, 0]
+    assert "Shortened" not in comments[0]
+    assert all("_Shortened to fit a comment (samples" in comment for comment in comments[1:])
 
 
 @pytest.mark.parametrize("rows", [6, 400])
@@ -194,7 +196,7 @@ def test_a_gate_links_to_its_line_where_the_address_is_known() -> None:
 def test_overrides_stand_in_plain_sight_of_earlier_artifacts_too() -> None:
     before, _, _ = render(report()).partition("| candidate |")
     assert "🕓 gate accuracy of bnb-nf4, artifact" in before
-    assert "by Ana: “tickets-ja was being relabelled” (changes nothing in this run) at <code>quant.yml:31</code>" in before
+    assert "by Ana, saying “tickets-ja was being relabelled” (changes nothing in this run) at <code>quant.yml:31</code>" in before
 
 
 def test_a_broken_run_says_so_before_anything_else() -> None:
@@ -206,7 +208,7 @@ def test_a_broken_run_says_so_before_anything_else() -> None:
 
 def test_private_samples_are_shown_as_digests() -> None:
     page = render(next_report())
-    fold = page[page.index("<summary>Worst regressions of gptq-w4-g128") :]
+    fold = page[page.index("<summary>Worst regressions of <code>gptq-w4-g128</code>") :]
     assert "samples: hash-only" in fold
     assert re.search(r"\n- baseline +sha256 [0-9a-f]{16}\n\+ gptq-w4-g128 +sha256 [0-9a-f]{16}\n", fold)
     assert "Ticket" not in page
@@ -220,7 +222,7 @@ def test_the_worst_regressions_are_differences_under_what_was_asked() -> None:
 
 def test_without_a_winner_the_nearest_candidate_s_are_shown() -> None:
     run = report()
-    assert "Worst regressions of bnb-nf4" in render(run.model_copy(update={"winner": None, "nearest": "bnb-nf4"}))
+    assert "Worst regressions of <code>bnb-nf4</code>" in render(run.model_copy(update={"winner": None, "nearest": "bnb-nf4"}))
     assert "Worst regressions" not in render(run.model_copy(update={"nearest": None}))
 
 

@@ -11,17 +11,18 @@ from quant_action.formats.markdown.shape import LIMIT, SHAPES, Shape
 from quant_action.formats.markdown.table import candidates_table
 
 
-def render(report: Report, limit: int = LIMIT) -> str:
-    """At most `limit` bytes of UTF-8: the fullest of `SHAPES` that fits, and what it leaves out is said."""
-    comment = _render(report, SHAPES[0])
+def render(report: Report) -> str:
+    """At most `LIMIT` bytes of UTF-8: the fullest of `SHAPES` that fits, and what it leaves out is said."""
+    comment = compose(report, SHAPES[0])
     for shape in SHAPES[1:]:
-        if len(comment.encode()) <= limit:
+        if len(comment.encode()) <= LIMIT:
             break
-        comment = _render(report, shape)
+        comment = compose(report, shape)
     return comment
 
 
-def _render(report: Report, shape: Shape) -> str:
+def compose(report: Report, shape: Shape) -> str:
+    """The comment of one shape, whatever its size."""
     sections = [
         marker(report.spec),
         heading.heading(report),

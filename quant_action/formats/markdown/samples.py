@@ -17,7 +17,7 @@ def samples(report: Report, shape: Shape) -> str:
     shown = found.worst[: shape.samples]
     hashed = [f"<sub>{wording.HASHED.replace('`', '')}</sub>"] if shown[0].hashed else []
     of = f"{len(shown)} shown" if len(shown) < found.lost + found.rewritten else "all shown"
-    summary = f"Worst regressions of {escape(found.id, NAME)}: {wording.regressions_line(found)} ({of})"
+    summary = f"Worst regressions of {code(found.id)}: {wording.regressions_line(found)} ({of})"
     return fold(summary, "\n\n".join(hashed + [_sample(item, found.id) for item in shown]))
 
 
