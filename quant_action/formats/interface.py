@@ -183,8 +183,8 @@ class Report(Value):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Metric ids of the accuracy on each task and each slice, as the baseline was measured on them."""
-        return tuple(metric for metric in self.baseline.metrics if metric.startswith(("accuracy:", "accuracy@")))
+        """Metric ids of what is measured on one task or one slice, as the baseline was measured on them."""
+        return tuple(metric for metric in self.baseline.metrics if metric.startswith(("accuracy:", "accuracy@", "perplexity@", "kl@")))
 
 
 @dataclass(frozen=True, kw_only=True)

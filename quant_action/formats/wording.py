@@ -314,9 +314,15 @@ def regressions_line(found: Regressions) -> str:
 
 
 def part_words(metric: str) -> str:
-    """`accuracy:tickets` -> `tickets`, `accuracy@ja` -> `slice ja`."""
-    part = metric.removeprefix(ACCURACY)
-    return f"slice {part[1:]}" if part.startswith("@") else part[1:]
+    """`accuracy:tickets` -> `tickets`, `accuracy@ja` -> `slice ja`, `kl@ja` -> `slice ja of the text, kl`."""
+    if metric.startswith(f"{ACCURACY}:"):
+        return metric.removeprefix(f"{ACCURACY}:")
+    name, _, part = metric.partition("@")
+    return f"slice {part}" if name == ACCURACY else f"slice {part} of the text, {name}"
+
+
+def part_cell(row: Row, metric: str) -> str:
+    return percent_cell(row, metric) if metric.startswith(ACCURACY) else metric_cell(row, metric)
 
 
 def part_sign(row: Row, metric: str) -> str:

@@ -146,7 +146,7 @@ def text_values(damage: float, seed: int) -> Windows:
         kl=damage * harder * 4 * spread**3,
         top1=spread > min(4 * damage, 0.6),
         bytes=np.full(WINDOWS, 4 * POSITIONS),
-        slices=("",) * WINDOWS,
+        slices=("en",) * (WINDOWS - 8) + ("ja",) * 8,
     )
 
 

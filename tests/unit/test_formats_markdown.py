@@ -140,7 +140,7 @@ def test_a_comment_always_fits_and_says_when_it_was_shortened(rows: int, shorten
 
 
 def test_samples_go_first_then_the_table_per_task_then_candidates() -> None:
-    folds = ("<summary>Worst regressions", "<summary>Accuracy per task", "<summary>Gates", "| gptq-w3-g128<br>", "<summary>Method")
+    folds = ("<summary>Worst regressions", "<summary>Per task and slice", "<summary>Gates", "| gptq-w3-g128<br>", "<summary>Method")
     comments = [compose(report(), shape) for shape in SHAPES]
     kept = ["".join("x" if fold in comment else "-" for fold in folds) for comment in comments]
     assert list(dict.fromkeys(kept)) == ["xxxxx", "-xxxx", "--xxx", "---xx", "-----"]

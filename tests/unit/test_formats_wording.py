@@ -83,6 +83,13 @@ def test_intervals() -> None:
     assert wording.change_words(change.model_copy(update={"value": 0.0214, "interval": None, "unit": "nat"})) == "0.0214 nat"
 
 
+@pytest.mark.parametrize(
+    ("metric", "words"), [("accuracy:kl@x", "kl@x"), ("accuracy@ja", "slice ja"), ("kl@ja", "slice ja of the text, kl")]
+)
+def test_parts_have_names_for_people(metric: str, words: str) -> None:
+    assert wording.part_words(metric) == words
+
+
 def test_a_sparkline_is_drawn_from_zero() -> None:
     assert wording.sparkline([0.8, 0.4, 0.1, 0.0]) == "█▄▁▁"
     assert wording.sparkline([0.0, 0.0]) == "▁▁"

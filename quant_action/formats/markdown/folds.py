@@ -52,7 +52,7 @@ def runtimes(report: Report, shape: Shape) -> str:
 
 
 def parts(report: Report) -> str:
-    """Accuracy on each task and slice; the sign is that of a gate on it."""
+    """What is measured on each task and slice; the sign is that of a gate on it."""
     rows = [row for row in report.rows if row.changes][:MOST_COLUMNS]
     if len(report.parts) < 2:
         return ""
@@ -62,14 +62,14 @@ def parts(report: Report) -> str:
         [
             escape(wording.part_words(part), NAME),
             f"{report.baseline.metrics[part].n:,}",
-            *(wording.percent_cell(row, part) for row in references),
+            *(wording.part_cell(row, part) for row in references),
             *(_part(row, part, vs) for row in rows),
         ]
         for part in report.parts
     ]
-    header = ["task or slice", "n", *(f"{row.id}, %" for row in references), *(f"{escape(row.id, NAME)}, change" for row in rows)]
+    header = ["task or slice", "n", *(row.id for row in references), *(f"{escape(row.id, NAME)}, change" for row in rows)]
     against = "last release" if report.release else "baseline"
-    return fold(f"Accuracy per task and slice: change from the {against}, {wording.level_words(report)}", grid(header, lines, left=1))
+    return fold(f"Per task and slice: change from the {against}, {wording.level_words(report)}", grid(header, lines, left=1))
 
 
 def _part(row: Row, part: str, vs: Versus) -> str:
