@@ -198,12 +198,13 @@ def report_saved(settings: Settings) -> Finished:
     report = build_report(
         plan=saved.plan,
         verdict=verdict,
-        baseline=saved.baseline.evaluation,
+        baseline=saved.baseline,
+        release=saved.release,
+        floor=saved.floor,
         candidates=saved.candidates,
-        evaluations={id: subject.evaluation for id, subject in saved.subjects.items()},
+        subjects=saved.subjects,
         runtimes=saved.runtimes,
         failures=saved.failures,
-        values={BASELINE: saved.baseline.values} | {id: subject.values for id, subject in saved.subjects.items()},
     )
     for form in FORMATS:
         write_text(saved.folder.path / form.file, form.render(report))

@@ -124,7 +124,7 @@ def test_a_release_and_a_floor_are_judged_where_they_were_measured(rejudge: Reju
     second = rejudge(SPEC)
     assert of_release(second) == {Outcome.PASS}
     assert {check.outcome for check in second.floor} == {Outcome.PASS}
-    assert len(second.floor) == 4  # perplexity, accuracy and a tripwire on each of two tasks
+    assert len(second.floor) == 6  # perplexity, accuracy and a tripwire on each of two tasks and two slices
     saved = load_last_run(store, "support-8b")
     assert (saved.release is not None, saved.floor is not None) == (True, True)
 
