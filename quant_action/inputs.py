@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
 from quant_action.data import Row, check_rows, read_rows, refuse_stubs, shared_text
 from quant_action.errors import DataError, SpecError
+from quant_action.harness.task_file import TaskFile, read_task_file, text_of
 from quant_action.manifest import sha256_of
 from quant_action.model_files import ModelFiles, open_model
 from quant_action.remotes import hub
-from quant_action.spec import HUB_ID, DataTask, LoadedSpec
+from quant_action.spec import HUB_ID, DataTask, LmEvalTask, LoadedSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Inputs:
     calibration: DataFile | None
     text: DataFile | None
     tasks: Mapping[str, DataFile]
+    harness: Mapping[str, TaskFile] = field(default_factory=dict)
+    """Of the tasks of lm-evaluation-harness those that are files."""
 
 
 def open_inputs(loaded: LoadedSpec) -> Inputs:
@@ -44,7 +47,10 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
     text = _read(loaded, spec.evaluation.text.data, "evaluation", "text", "data") if spec.evaluation.text else None
     asked = {name: task for name, task in spec.evaluation.tasks.items() if isinstance(task, DataTask)}
     tasks = {name: _read(loaded, task.data, "evaluation", "tasks", name, "data") for name, task in asked.items()}
-    refuse_stubs(chain(calibration or [], text or [], *tasks.values()))
+    files = {name: task for name, task in spec.evaluation.tasks.items() if isinstance(task, LmEvalTask) and task.is_file}
+    harness = {name: _read_harness(loaded, name, task) for name, task in files.items()}
+    shown = [row for _, rows in harness.values() for row in rows]
+    refuse_stubs(chain(calibration or [], text or [], *tasks.values(), shown))
     with _named_at(loaded, "calibration", "data"):
         check_rows(calibration or [], "text")
     with _named_at(loaded, "evaluation", "text", "data"):
@@ -52,7 +58,7 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
     for name, rows in tasks.items():
         with _named_at(loaded, "evaluation", "tasks", name, "data"):
             check_rows(rows, asked[name].kind)
-    _refuse_shared_text(calibration or [], [*(text or []), *chain.from_iterable(tasks.values())])
+    _refuse_shared_text(calibration or [], [*(text or []), *chain.from_iterable(tasks.values()), *map(text_of, shown)])
     model = _open_model(loaded)
     return Inputs(
         model=model,
@@ -60,6 +66,7 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
         calibration=_digested(calibration) if calibration else None,
         text=_digested(text) if text else None,
         tasks={name: _digested(rows) for name, rows in tasks.items()},
+        harness={name: task for name, (task, _) in harness.items()},
     )
 
 
@@ -68,9 +75,14 @@ def _read(loaded: LoadedSpec, data: str, *keys: str) -> list[Row]:
         return read_rows(loaded.resolve(data))
 
 
+def _read_harness(loaded: LoadedSpec, name: str, task: LmEvalTask) -> tuple[TaskFile, list[Row]]:
+    with _named_at(loaded, "evaluation", "tasks", name, "lm_eval"):
+        return read_task_file(loaded.resolve(task.lm_eval), root=loaded.folder, metric=task.metric)
+
+
 @contextmanager
 def _named_at(loaded: LoadedSpec, *keys: str) -> Iterator[None]:
-    """Complaints about a data file also say where the spec names it."""
+    """Complaints about a file also say where the spec names it."""
     try:
         yield
     except DataError as error:

@@ -219,6 +219,14 @@ def _method(plan: Plan, reference: Subject, candidates: Mapping[str, Candidate],
         )
         for task in plan.protocol.tasks
     ]
+    facts += [
+        Fact(
+            label=f"Task {task.id}",
+            text=f"{task.task} by lm-evaluation-harness {task.version}, {len(reference.values.correct(task.id)):,} items"
+            + (f", digest {task.digest}" if task.digest else ""),
+        )
+        for task in plan.protocol.harness
+    ]
     if used := plan.calibration:
         facts.append(
             Fact(

@@ -79,17 +79,35 @@ class TaskProtocol(Value):
     limit: int | None
 
 
+class HarnessTask(Value):
+    """A task of lm-evaluation-harness."""
+
+    id: str
+    task: str
+    """Its name in the harness's suite, or the path of its file, as the spec says it."""
+    digest: str | None
+    """Of the task file and its data; of a task of the suite, None: the harness's version says what it is."""
+    metric: str | None
+    limit: int | None
+    version: str
+    """Of the harness."""
+
+
 class Protocol(Value):
     """What is measured, in full: two evaluations with one protocol digest are comparable."""
 
     id: Literal["quant-action-1"] = "quant-action-1"
     text: TextProtocol | None
     tasks: tuple[TaskProtocol, ...]
+    harness: tuple[HarnessTask, ...] = ()
+    """Items of these stand beside those of `tasks`."""
 
     @property
     def digest(self) -> str:
         """Of what decides the numbers: the content of the data files, not their names."""
-        return digest_of(self.model_dump(mode="json", exclude={"text": {"data"}, "tasks": {"__all__": {"data"}}}))
+        found = self.model_dump(mode="json", exclude={"text": {"data"}, "tasks": {"__all__": {"data"}}})
+        found["harness"] = [task | {"task": None} if task["digest"] else task for task in found["harness"]]
+        return digest_of(found)
 
 
 class RuntimeProtocol(Value):

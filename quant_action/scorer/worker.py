@@ -71,7 +71,7 @@ def measure(request: dict[str, Any], progress: Callable[[str, int, int], None]) 
     if text is not None:
         model.fits(text.shape[1], what="a window", where="evaluation.text.window")
     if baseline:
-        probe = text[:1] if text is not None else _first_prompt(encoder, tasks[0][1][0])
+        probe = text[:1] if text is not None else _first_prompt(encoder, tasks[0][1][0]) if tasks else model.some_tokens()
         check_layers(
             model.decoder,
             Path(baseline["model"]),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, TypeAdapter
 
 from quant_action.spec.types import DataPath, Id, Positive, SpecModel
 
@@ -23,11 +24,31 @@ class DataTask(SpecModel):
     """Score this many items, drawn by a fixed permutation."""
 
 
-class LmEvalTask(SpecModel):
-    """A task of lm-evaluation-harness. Part of the spec's language; the planner of this version refuses it."""
+TASK_FILE = (".yaml", ".yml")
+HARNESS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:-]*")
 
-    lm_eval: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+def _name_or_file(value: str) -> str:
+    if value.endswith(TASK_FILE):
+        return str(TypeAdapter(DataPath).validate_python(value))
+    if not HARNESS_NAME.fullmatch(value):
+        raise ValueError("expected the name of a task of lm-evaluation-harness, or a path ending in .yaml")
+    return value
+
+
+class LmEvalTask(SpecModel):
+    """A task of lm-evaluation-harness, run by it in an environment of its own."""
+
+    lm_eval: Annotated[str, StringConstraints(min_length=1, max_length=400), AfterValidator(_name_or_file)]
+    """The name of one of its own, or of a group of them; or a task file like its own (YAML) below the folder of the spec."""
     limit: Positive | None = None
+    """Ask this many items, drawn by a fixed permutation."""
+    metric: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_@+.-]{1,64}(,[A-Za-z0-9_.-]{1,64})?$")] | None = None
+    """One that is right or wrong for each item, such as `exact_match`, or with its filter `exact_match,strict-match`; else the first."""
+
+    @property
+    def is_file(self) -> bool:
+        return self.lm_eval.endswith(TASK_FILE)
 
 
 def _kind_of_task(value: Any) -> str:

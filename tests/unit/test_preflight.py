@@ -89,8 +89,8 @@ def test_a_broken_spec_a_broken_model_and_broken_data(workspace: Path, edit_spec
 
 
 def test_what_is_not_measured_yet_is_a_finding(edit_spec: Edit, capsys: pytest.CaptureFixture[str]) -> None:
-    path = edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    gsm8k: {lm_eval: gsm8k, limit: 5}")
-    assert "lm-evaluation-harness" in findings(path, capsys, code=2)["evaluation"][0].message
+    path = edit_spec("gates:\n", "  latency: {prefill: [8]}\ngates:\n")
+    assert "speed" in findings(path, capsys, code=2)["evaluation"][0].message
 
 
 def test_a_gpu_that_is_not_there(workspace: Path, capsys: pytest.CaptureFixture[str], on: Callable[..., None]) -> None:
