@@ -2,8 +2,8 @@
 
 python harness_requests.py REQUESTS.json OUT.json
 
-The folder in HF_DATASETS_CACHE becomes a cache of data sets as `datasets` leaves it, with 20 rows of ARC-Easy's form. OUT.json gets, for each request, its items, or
-`{"error": ..., "remedy": ...}`.
+The folder in HF_DATASETS_CACHE becomes a cache of data sets as `datasets` leaves it, with 20 rows of ARC-Easy's form. OUT.json gets, for
+each request, its items, or `{"error": ..., "remedy": ...}`.
 """
 
 from __future__ import annotations
