@@ -43,8 +43,8 @@ CERTAIN = 0.75
 PLANNED_FLIPS = 0.05
 """Share of items whose answer a 4-bit candidate changes, for planning; the 160 items of SmolLM2-135M's first measurement had 0.08."""
 
-ENVIRONMENT_BYTES = {"cpu": 1_600_000_000, "cuda": 7_000_000_000}
-"""An environment on disk: `modern` with a CPU build of torch, measured; with CUDA's libraries, assumed."""
+ENVIRONMENT_BYTES = {"cpu": 1_800_000_000, "cuda": 7_000_000_000}
+"""An environment on disk: `lm-eval` with a CPU build of torch, measured; with CUDA's libraries, assumed."""
 
 
 # The GPU and what drives it -----------------------------------------------------------------------------------------

@@ -52,10 +52,11 @@ class LmEvalTask(SpecModel):
 
 
 def _kind_of_task(value: Any) -> str:
-    return "lm_eval" if isinstance(value, LmEvalTask) or (isinstance(value, dict) and "lm_eval" in value) else "data"
+    """A tag; none of them is a key of the file, or a fault would be said to stand there."""
+    return "by harness" if isinstance(value, LmEvalTask) or (isinstance(value, dict) and "lm_eval" in value) else "by scorer"
 
 
-Task = Annotated[Annotated[DataTask, Tag("data")] | Annotated[LmEvalTask, Tag("lm_eval")], Discriminator(_kind_of_task)]
+Task = Annotated[Annotated[DataTask, Tag("by scorer")] | Annotated[LmEvalTask, Tag("by harness")], Discriminator(_kind_of_task)]
 
 
 class Latency(SpecModel):
