@@ -116,9 +116,9 @@ def _measure(
     )
     parts, values = [result], Values.load(folder)
     if plan.protocol.harness:
-        known = Values.load(store.evaluation(plan.baseline_key)).items if model.scheme else ()
+        baseline_folder = store.evaluation(plan.baseline_key) if model.scheme else None
         harness, items = run_harness(
-            plan, inputs, model=model.folder, name=model.name, known=known, log=log, on_progress=on_progress, timeout=timeout
+            plan, inputs, model=model.folder, name=model.name, baseline=baseline_folder, log=log, on_progress=on_progress, timeout=timeout
         )
         parts.append(harness)
         values = replace(values, items=(*values.items, *items))

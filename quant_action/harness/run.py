@@ -13,6 +13,7 @@ from quant_action.hardware import device_of
 from quant_action.harness import ENVIRONMENT
 from quant_action.inputs import Inputs
 from quant_action.records import HarnessTask, Plan
+from quant_action.values import Values
 from quant_action.workers.process import OnProgress, WorkerResult, run_worker
 
 WORKER = "quant_action.harness.worker"
@@ -28,18 +29,17 @@ def run_harness(
     *,
     model: Path,
     name: str,
-    known: Sequence[dict[str, Any]],
+    baseline: Path | None,
     log: Path,
     on_progress: OnProgress,
     timeout: float | None,
     share: tuple[float, float] = (0.0, 1.0),
     other_batches: bool = False,
 ) -> tuple[WorkerResult, list[dict[str, Any]]]:
-    """Items of every task of the harness on the model in a folder, from one share of the items to another; `known` are the baseline's.
+    """Items of every task of the harness on the model in a folder, from one share of the items to another.
 
-    `other_batches` is for the baseline measured a second time, to see what the batches alone change.
-
-    Raises the errors of `run_worker`, and `IntegrityError` where an item is another document than the baseline was asked.
+    `baseline` is the folder of its evaluation, None for the baseline itself. `other_batches` is for the baseline measured a second time,
+    to see what the batches alone change. Raises the errors of `run_worker`, and of `refuse_other_documents`.
     """
     device = device_of(plan.device)
     with tempfile.TemporaryDirectory(prefix="quant-action-") as folder:
@@ -64,12 +64,13 @@ def run_harness(
             timeout=timeout,
         )
         items = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-    refuse_other_documents(items, known)
+    if baseline:
+        refuse_other_documents(items, Values.load(baseline).items, where=str(baseline))
     return result, items
 
 
-def refuse_other_documents(items: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]]) -> None:
-    """Raise `IntegrityError` where an item is not the document that the baseline was asked under its name.
+def refuse_other_documents(items: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]], *, where: str) -> None:
+    """Raise `IntegrityError` where an item is not the document that the baseline was asked under its name; `where` its evaluation lies.
 
     A data set of the suite lies in the user's cache, under no key of ours, and may have been fetched anew since.
     """
@@ -79,7 +80,8 @@ def refuse_other_documents(items: Sequence[dict[str, Any]], known: Sequence[dict
         if asked != item["doc"]:
             raise IntegrityError(
                 f"the data set of task {item['task']} has changed since the baseline was measured: item {item['item']} is another document",
-                remedy="Delete the baseline's evaluation from the cache, so that it is measured again on the data set of now.",
+                where=where,
+                remedy="Delete this folder, so that the baseline is measured again on the data set of now.",
             )
 
 

@@ -2,7 +2,7 @@
 
 python harness_requests.py REQUESTS.json OUT.json
 
-The folder in HF_DATASETS_CACHE becomes a cache of data sets as `datasets` leaves it, with 20 rows of ARC-Easy's form. OUT.json gets, for
+The folder in HF_DATASETS_CACHE becomes a cache of data sets as `datasets` leaves it, with 20 rows in each part of ARC. OUT.json gets, for
 each request, its items, or `{"error": ..., "remedy": ...}`.
 """
 
@@ -24,12 +24,12 @@ from quant_action.harness import worker
 CACHE = Path(os.environ["HF_DATASETS_CACHE"])
 
 
-def prepare_arc() -> None:
+def prepare_arc(config: str) -> None:
     rows: list[dict[str, Any]] = [
         {"id": str(n), "question": f"Is {n} odd?", "choices": {"text": ["yes", "no"], "label": ["A", "B"]}, "answerKey": "BA"[n % 2]}
         for n in range(20)
     ]
-    folder, features, splits = CACHE / "allenai___ai2_arc/ARC-Easy/0.0.0" / ("0" * 40), Dataset.from_list(rows).features, []
+    folder, features, splits = CACHE / "allenai___ai2_arc" / config / "0.0.0" / ("0" * 40), Dataset.from_list(rows).features, []
     folder.mkdir(parents=True)
     for split in ("train", "validation", "test"):
         writer = ArrowWriter(path=str(folder / f"ai2_arc-{split}.arrow"), features=features)
@@ -39,13 +39,14 @@ def prepare_arc() -> None:
         splits.append(SplitInfo(split, size, count, dataset_name="ai2_arc"))
     info = DatasetInfo(features=features, splits=SplitDict.from_split_dict(splits, "ai2_arc"))
     info.builder_name = info.dataset_name = "ai2_arc"
-    info.config_name, info.version = "ARC-Easy", "0.0.0"
+    info.config_name, info.version = config, "0.0.0"
     info.write_to_directory(str(folder))
 
 
 def main() -> None:
     requests, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
-    prepare_arc()
+    for config in ("ARC-Easy", "ARC-Challenge"):
+        prepare_arc(config)
     answers: list[Any] = []
     for request in requests:
         items = Path(request["output"])

@@ -124,6 +124,7 @@ def test_requests_of_the_worker(tmp_path: Path) -> None:
         request(hostile),
         request(on_some),
         request(task="arc_easy", limit=8),
+        request(task="ai2_arc", limit=12),
         request(task="gsm8k"),
         request(task="arc_eazy"),
     ]
@@ -135,7 +136,7 @@ def test_requests_of_the_worker(tmp_path: Path) -> None:
     command = [*CUT, str(Environment("lm-eval").python), str(script), str(tmp_path / "requests.json"), str(tmp_path / "out.json")]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    whole, first, rest, batches, hashes, escaped, faulty, suite, absent, unknown = json.loads((tmp_path / "out.json").read_text())
+    whole, first, rest, batches, hashes, escaped, faulty, suite, group, absent, unknown = json.loads((tmp_path / "out.json").read_text())
 
     assert [item["item"] for item in whole] == [str(number) for number in range(12)]
     assert len(first) == 3
@@ -152,6 +153,8 @@ def test_requests_of_the_worker(tmp_path: Path) -> None:
 
     assert len(suite) == 8
     assert suite[0]["prompt"] == f"Question: Is {suite[0]['item']} odd?\nAnswer:"
+    assert {item["item"].partition("/")[0] for item in group} == {"arc_easy", "arc_challenge"}
+    assert len({item["item"] for item in group}) == 12
     assert absent["error"].startswith("task t: the data set of gsm8k is not in the local cache, and models are measured without a network")
     assert "TaskManager().load(['gsm8k'])" in absent["remedy"]
     assert unknown["error"] == "lm-evaluation-harness 0.4.13 has no task 'arc_eazy'"

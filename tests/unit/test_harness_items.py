@@ -119,7 +119,7 @@ def test_metrics_that_are_not_right_or_wrong(metric: str | None, message: str) -
 
 def test_a_data_set_that_was_fetched_anew_is_no_comparison() -> None:
     before, after = ({"task": "t", "item": "0", "correct": True, "doc": doc} for doc in ("aa", "bb"))
-    refuse_other_documents([before], [before, {"task": "ours", "item": "0", "correct": True}])
-    refuse_other_documents([after], [])
-    with pytest.raises(IntegrityError, match="the data set of task t has changed since the baseline was measured: item 0"):
-        refuse_other_documents([after], [before])
+    refuse_other_documents([before], [before, {"task": "ours", "item": "0", "correct": True}], where="here")
+    refuse_other_documents([after], [], where="here")
+    with pytest.raises(IntegrityError, match="here: the data set of task t has changed since the baseline was measured: item 0"):
+        refuse_other_documents([after], [before], where="here")
