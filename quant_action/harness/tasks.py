@@ -33,9 +33,13 @@ def load_tasks(asked: dict[str, Any]) -> dict[str, Any]:
     name = asked["task"]
     try:
         tasks = _of_file(asked) if asked["config"] else _suite().load([_known(name)])["tasks"]
+    except DataError:
+        raise
     except Exception as error:  # a task is a program of its author, and fails in its own ways
         raise expected(error) or _not_loaded(asked["id"], name, error) from error
     for task in tasks.values():
+        if getattr(task, "UNSAFE_CODE", False):
+            raise DataError(f"task {asked['id']}: {name} runs what the model writes, which is never done here", remedy="Take it out.")
         _fix_examples(task)
     return dict(tasks)
 

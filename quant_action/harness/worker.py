@@ -66,7 +66,7 @@ def evaluate(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
             for asked, found in tasks
             for item in measure(model, asked, found, request["share"], hash_only=request["samples"] == "hash-only", progress=progress)
         ]
-    lines = [json.dumps(item, ensure_ascii=False, sort_keys=True) + "\n" for item in items]
+    lines = [json.dumps(item, sort_keys=True) + "\n" for item in items]
     Path(request["output"]).write_text("".join(lines), encoding="utf-8")
     return {
         "peak_gpu_memory": torch.cuda.max_memory_allocated() if device == "cuda" else None,
@@ -123,6 +123,12 @@ class Reader(HFLM):  # type: ignore[misc]
         self._begin(requests)
         answers: list[str] = super().generate_until(requests, disable_tqdm=True)
         return answers
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        raise DataError(
+            f"task {requests[0].task_name} measures the likelihood of whole texts, and none of its items is right or wrong",
+            remedy="Take it out: evaluation.text measures perplexity.",
+        )
 
     def _begin(self, requests: list[Any]) -> None:
         """Raises `EngineError` where the artifact's tokenizer reads a request differently from the base model's."""

@@ -113,6 +113,8 @@ def test_requests_of_the_worker(tmp_path: Path) -> None:
         model = {"model": str(folder / "model"), "base": str(folder / "model"), "device": "cpu", "batch": 4}
         return model | {"samples": "text", "share": [0.0, 1.0], "output": str(tmp_path / "items.jsonl"), "tasks": [asked]} | more
 
+    strange = {"prompt": "two\u2028lines", "choices": [" a\x85", " b"], "answer": 0}
+    (folder / "data/strange.jsonl").write_text(json.dumps(strange, ensure_ascii=False) + "\n")
     hostile = SHOTS.replace("doc_to_text: prompt", "doc_to_text: \"{{ ''.__class__.__mro__[1].__subclasses__() }}\"")
     on_some = SHOTS.replace("doc_to_text: prompt", "doc_to_text: \"{% if prompt[0] == 's' %}{{ absent }}{% endif %}{{ prompt }}\"")
     requests = [
@@ -121,11 +123,13 @@ def test_requests_of_the_worker(tmp_path: Path) -> None:
         request(SHOTS, share=[0.25, 1.0]),
         request(SHOTS, batch=2),
         request(SHOTS, samples="hash-only"),
+        request(SHOTS.replace("data/choice", "data/strange")),
         request(hostile),
         request(on_some),
         request(task="arc_easy", limit=8),
         request(task="ai2_arc", limit=12),
         request(task="gsm8k"),
+        request(SHOTS.replace("multiple_choice", "generate_until")),
         request(task="arc_eazy"),
     ]
     (tmp_path / "requests.json").write_text(json.dumps(requests))
@@ -136,7 +140,9 @@ def test_requests_of_the_worker(tmp_path: Path) -> None:
     command = [*CUT, str(Environment("lm-eval").python), str(script), str(tmp_path / "requests.json"), str(tmp_path / "out.json")]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    whole, first, rest, batches, hashes, escaped, faulty, suite, group, absent, unknown = json.loads((tmp_path / "out.json").read_text())
+    whole, first, rest, batches, hashes, lines, escaped, faulty, suite, group, absent, too_long, unknown = json.loads(
+        (tmp_path / "out.json").read_text()
+    )
 
     assert [item["item"] for item in whole] == [str(number) for number in range(12)]
     assert len(first) == 3
@@ -148,6 +154,8 @@ def test_requests_of_the_worker(tmp_path: Path) -> None:
     assert [(item["item"], item["correct"], item["doc"]) for item in hashes] == [(i["item"], i["correct"], i["doc"]) for i in whole]
     assert set(hashes[0]) == {"task", "item", "correct", "answer", "doc", "prompt_sha256", "answered_sha256"}
 
+    assert lines[0]["prompt"].endswith("two\u2028lines")
+    assert lines[0]["expected"] == " a\x85"
     assert escaped["error"].startswith("task t: shots cannot be loaded (SecurityError: access to attribute '__class__'")
     assert faulty["error"] == "task t: shots fails on one of its items (UndefinedError: 'absent' is undefined)"
 
@@ -157,5 +165,6 @@ def test_requests_of_the_worker(tmp_path: Path) -> None:
     assert len({item["item"] for item in group}) == 12
     assert absent["error"].startswith("task t: the data set of gsm8k is not in the local cache, and models are measured without a network")
     assert "TaskManager().load(['gsm8k'])" in absent["remedy"]
+    assert "requested max tokens to generate (256) must be less than model's maximum sequence length (256)" in too_long["error"]
     assert unknown["error"] == "lm-evaluation-harness 0.4.13 has no task 'arc_eazy'"
     assert "arc_easy" in unknown["remedy"]
