@@ -54,6 +54,7 @@ def _score_work(plan: Plan, job: Job | None, inputs: Inputs) -> ScoreWork:
         job.scheme if job else None,
         plan.protocol,
         text=_data_size(inputs.text) if inputs.text else None,
+        long_documents=inputs.long_text.rows if inputs.long_text else 0,
         tasks={name: _data_size(file) for name, file in inputs.tasks.items()},
         gpu=_gpu(plan),
         cores=cores(),

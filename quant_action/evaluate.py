@@ -106,6 +106,7 @@ def _measure(
             "protocol": plan.protocol.model_dump(mode="json"),
             "data": {
                 "text": str(inputs.text.path.resolve()) if inputs.text else None,
+                "long_text": str(inputs.long_text.path.resolve()) if inputs.long_text else None,
                 "tasks": {name: str(file.path.resolve()) for name, file in inputs.tasks.items()},
             },
             "output": str(folder.resolve()),
@@ -131,6 +132,7 @@ def _measure(
         protocol=plan.protocol.digest,
         size=model.size,
         metrics=measure_all(values),
+        scoring=result.value["scoring"],
         seconds=sum(part.seconds for part in parts),
         peak_memory=max(part.peak_memory for part in parts),
         peak_gpu_memory=max(gpu_memory, default=None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ class DataFile:
     digest: str
     """sha256 of the bytes."""
     rows: int
+    slices: Mapping[str, int] = field(default_factory=dict)
+    """Slice -> rows that say they belong to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class Inputs:
     model_digest: str
     calibration: DataFile | None
     text: DataFile | None
+    long_text: DataFile | None = None
     tasks: Mapping[str, DataFile]
     harness: Mapping[str, TaskFile] = field(default_factory=dict)
     """Of the tasks of lm-evaluation-harness those that are files."""
@@ -45,26 +49,31 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
     spec = loaded.spec
     calibration = _read(loaded, spec.calibration.data, "calibration", "data") if spec.calibration else None
     text = _read(loaded, spec.evaluation.text.data, "evaluation", "text", "data") if spec.evaluation.text else None
+    long_text = _read(loaded, spec.evaluation.long_text.data, "evaluation", "long_text", "data") if spec.evaluation.long_text else None
     asked = {name: task for name, task in spec.evaluation.tasks.items() if isinstance(task, DataTask)}
     tasks = {name: _read(loaded, task.data, "evaluation", "tasks", name, "data") for name, task in asked.items()}
     files = {name: task for name, task in spec.evaluation.tasks.items() if isinstance(task, LmEvalTask) and task.is_file}
     harness = {name: _read_harness(loaded, name, task) for name, task in files.items()}
     shown = [row for _, rows in harness.values() for row in rows]
-    refuse_stubs(chain(calibration or [], text or [], *tasks.values(), shown))
+    refuse_stubs(chain(calibration or [], text or [], long_text or [], *tasks.values(), shown))
     with _named_at(loaded, "calibration", "data"):
         check_rows(calibration or [], "text")
     with _named_at(loaded, "evaluation", "text", "data"):
         check_rows(text or [], "text")
+    with _named_at(loaded, "evaluation", "long_text", "data"):
+        check_rows(long_text or [], "text")
     for name, rows in tasks.items():
         with _named_at(loaded, "evaluation", "tasks", name, "data"):
             check_rows(rows, asked[name].kind)
-    _refuse_shared_text(calibration or [], [*(text or []), *chain.from_iterable(tasks.values()), *map(text_of, shown)])
+    held_out = [*(text or []), *(long_text or []), *chain.from_iterable(tasks.values()), *map(text_of, shown)]
+    _refuse_shared_text(calibration or [], held_out)
     model = _open_model(loaded)
     return Inputs(
         model=model,
         model_digest=model.manifest().digest,
         calibration=_digested(calibration) if calibration else None,
         text=_digested(text) if text else None,
+        long_text=_digested(long_text) if long_text else None,
         tasks={name: _digested(rows) for name, rows in tasks.items()},
         harness={name: task for name, (task, _) in harness.items()},
     )
@@ -92,7 +101,8 @@ def _named_at(loaded: LoadedSpec, *keys: str) -> Iterator[None]:
 
 def _digested(rows: list[Row]) -> DataFile:
     path = Path(rows[0].file)
-    return DataFile(path=path, digest=sha256_of(path), rows=len(rows))
+    slices = Counter(name for row in rows if isinstance(name := row.value.get("slice"), str))
+    return DataFile(path=path, digest=sha256_of(path), rows=len(rows), slices=slices)
 
 
 def _refuse_shared_text(calibration: list[Row], evaluated: list[Row]) -> None:

@@ -13,7 +13,7 @@ from quant_action.check_runtime import cached_check, check_runtime, runtime_key
 from quant_action.errors import EnvironmentMissing, InputError, QuantActionError, RunError
 from quant_action.evaluate import cached_evaluation, evaluate_baseline, evaluate_candidate, evaluation_key
 from quant_action.formats import FORMATS
-from quant_action.gates import gate_limits
+from quant_action.gates import gate_limits, measured_of, overrides_of
 from quant_action.hardware import device_class, read_machine
 from quant_action.harness import ENVIRONMENT as HARNESS
 from quant_action.inputs import Inputs, fetch_weights, open_inputs
@@ -30,7 +30,7 @@ from quant_action.store import BASELINE, RunFolder, Store
 from quant_action.workers.environment import HOST, Environment, interpreter
 from quant_action.workers.torch_build import torch_build
 
-DECISION_CODES = {Decision.APPROVED: 0, Decision.REJECTED: 1, Decision.INCONCLUSIVE: 3}
+DECISION_CODES = {Decision.APPROVED: 0, Decision.REJECTED: 1, Decision.INCONCLUSIVE: 3, Decision.BROKEN: 4}
 
 
 class Listener(Protocol):
@@ -173,17 +173,24 @@ def evaluate_only(settings: Settings, chosen: str | None, listener: Listener) ->
 
 
 def judge_saved(settings: Settings) -> Verdict:
-    """Judge the last run's records under the spec as it is now; needs no model, no data and no GPU."""
+    """Judge the last run's records under the spec as it is now; needs no model, no data and no GPU.
+
+    Gates and overrides are the spec's. The looks are the plan's: they were fixed before anything was measured.
+    """
     loaded = load_spec(settings.spec)
     saved = load_last_run(store_of(loaded, settings), loaded.spec.name)
+    measured = measured_of(saved.baseline.values)
     verdict = judge(
         plan_key=saved.plan.key,
-        gates={job.id: gate_limits(loaded, job.scheme.bits) for job in saved.plan.jobs},
+        gates={job.id: gate_limits(loaded, job.scheme.bits, measured) for job in saved.plan.jobs},
         baseline=saved.baseline,
-        release=None,
+        release=saved.release,
+        floor=saved.floor,
         candidates={**saved.subjects, **saved.failures},
         required=[id for id, candidate in loaded.spec.candidates.items() if candidate.required],
         choose=loaded.spec.release.choose,
+        looks=saved.plan.looks,
+        overrides=overrides_of(loaded),
     )
     verdict.save(saved.folder.verdict)
     return verdict

@@ -22,6 +22,7 @@ from quant_action.records import (
     CalibrationRef,
     HarnessTask,
     Job,
+    LongTextProtocol,
     ModelRef,
     Plan,
     Protocol,
@@ -55,6 +56,12 @@ PRESETS: dict[str, CandidateSpec] = {
     "int8": BitsandbytesCandidate(method="bitsandbytes", type="int8"),
 }
 
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+"""Of one forward pass of the scorer, by device: what keeps it busy, and little beside the weights of a model that is worth quantizing."""
+
+LAST_PART = 10
+"""Of long documents the last tenth is scored."""
+
 SCORER_REQUIRES = ("torch", "transformers", "tokenizers", "safetensors", "bitsandbytes", "numpy")
 HARNESS_SOURCES = ("quant_action.harness", "quant_action.data")
 SCORER_SOURCES = ("quant_action.scorer", "quant_action.checkpoints", "quant_action.metrics", "quant_action.values")
@@ -67,13 +74,15 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
     """
     spec = loaded.spec
     _refuse_what_is_not_measured(loaded)
-    protocol = _protocol(loaded, inputs)
+    protocol = _protocol(loaded, inputs, device_of(device_class))
     calibration = _calibration(loaded, inputs)
     scorer = _scorer(protocol)
     baseline_key = digest_of(["baseline", inputs.model_digest, protocol.digest, scorer, device_class])
     jobs = tuple(_job(loaded, name, inputs, calibration, device_class) for name in (spec.candidates if candidates is None else candidates))
     runtime = RuntimeProtocol() if spec.evaluation.runtime else None
-    decides = [spec.name, baseline_key, [[job.id, job.key] for job in jobs], *([runtime.model_dump()] if runtime else [])]
+    looks = tuple(spec.evaluation.looks)
+    asked = [*([runtime.model_dump()] if runtime else []), *([looks] if len(looks) > 1 else [])]
+    decides = [spec.name, baseline_key, [[job.id, job.key] for job in jobs], *asked]
     return Plan(
         key=digest_of(decides),
         name=spec.name,
@@ -92,6 +101,7 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
         scorer=scorer,
         baseline_key=baseline_key,
         runtime=runtime,
+        looks=looks,
         jobs=jobs,
     )
 
@@ -264,11 +274,16 @@ def _ranges(numbers: list[int]) -> str:
     return spans[0] if len(numbers) == 1 else f"{{{','.join(spans)}}}"
 
 
-def _protocol(loaded: LoadedSpec, inputs: Inputs) -> Protocol:
+def _protocol(loaded: LoadedSpec, inputs: Inputs, device: str) -> Protocol:
     asked = loaded.spec.evaluation
-    text = None
+    text = long_text = None
     if asked.text and inputs.text:
+        _refuse_beyond_context(loaded, inputs.model, asked.text.window, "text", "window")
         text = TextProtocol(data=asked.text.data, digest=inputs.text.digest, window=asked.text.window)
+    if asked.long_text and inputs.long_text:
+        tokens = asked.long_text.tokens
+        _refuse_beyond_context(loaded, inputs.model, tokens, "long_text", "tokens")
+        long_text = LongTextProtocol(data=asked.long_text.data, digest=inputs.long_text.digest, tokens=tokens, scored=tokens // LAST_PART)
     tasks = tuple(
         TaskProtocol(
             id=name, kind=task.kind, data=task.data, digest=inputs.tasks[name].digest, max_tokens=task.max_tokens, limit=task.limit
@@ -288,7 +303,26 @@ def _protocol(loaded: LoadedSpec, inputs: Inputs) -> Protocol:
         for name, task in asked.tasks.items()
         if isinstance(task, LmEvalTask)
     )
-    return Protocol(text=text, tasks=tasks, harness=harness)
+    return Protocol(
+        tokenizer=inputs.model.tokenizer_digest,
+        dtype="float32" if device == "cpu" else "bfloat16",
+        batch_tokens=BATCH_TOKENS[device],
+        samples=asked.samples,
+        text=text,
+        long_text=long_text,
+        tasks=tasks,
+        harness=harness,
+    )
+
+
+def _refuse_beyond_context(loaded: LoadedSpec, model: ModelFiles, tokens: int, *keys: str) -> None:
+    """Now, since the scorer would find out only after everything has been quantized."""
+    if model.context is not None and tokens > model.context:
+        raise SpecError(
+            f"evaluation.{'.'.join(keys)} is {tokens:,}, and the model's context is {model.context:,} tokens",
+            where=loaded.where("evaluation", *keys),
+            remedy=f"Ask for at most {model.context:,}.",
+        )
 
 
 def _refuse_what_is_not_measured(loaded: LoadedSpec) -> None:

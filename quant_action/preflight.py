@@ -8,7 +8,6 @@ from quant_action.check import (
     engine_findings,
     environment_disk_findings,
     environment_findings,
-    evidence_findings,
     gpu_findings,
     memory_findings,
     token_finding,
@@ -28,6 +27,7 @@ from quant_action.estimate import (
     text_tokens,
 )
 from quant_action.evaluate import cached_evaluation, evaluation_key
+from quant_action.evidence import evidence_findings, planned_of
 from quant_action.findings import Finding, Findings, of_error, ok
 from quant_action.formats.wording import format_bytes
 from quant_action.hardware import Machine, device_class, free_disk, read_machine
@@ -36,7 +36,7 @@ from quant_action.model_files import ModelFiles
 from quant_action.pipeline import Session, Settings, store_of
 from quant_action.plan import candidate_problems, make_plan
 from quant_action.quantize import cached_candidate
-from quant_action.records import Candidate, Evaluation, HarnessTask, Job
+from quant_action.records import Candidate, Evaluation, Job
 from quant_action.remotes import hub
 from quant_action.spec import LoadedSpec, Model, load_spec
 from quant_action.store import BASELINE
@@ -123,11 +123,9 @@ def _planned(settings: Settings, loaded: LoadedSpec, inputs: Inputs, device: str
     session = Session(loaded=loaded, inputs=inputs, plan=plan, store=store, timeout=settings.timeout)
     expected, environments = forecast(session), session.environments
     missing = [name for name in environments if not Environment(name).is_complete]
-    items = sum(_items(task.limit, inputs.tasks[task.id].rows) for task in plan.protocol.tasks)
-    items += sum(_items(task.limit, _harness_items(inputs, task)) for task in plan.protocol.harness)
     return [
         *found,
-        *evidence_findings(loaded, plan.jobs, items=items, text_tokens=text_tokens(plan, inputs)),
+        *evidence_findings(loaded, plan.jobs, planned_of(plan, inputs), text_tokens=text_tokens(plan, inputs)),
         *gpu,
         *_host(machine, device),
         *torch_findings(machine, device, {name: torch_build(name) for name in environments}),
@@ -138,15 +136,6 @@ def _planned(settings: Settings, loaded: LoadedSpec, inputs: Inputs, device: str
         *disk_findings(expected, free_disk(store.cache), cache=str(store.cache)),
         *environment_disk_findings(missing, device, free_disk(cache_folder()), folder=str(cache_folder())),
     ]
-
-
-def _items(limit: int | None, rows: int) -> int:
-    return min(limit or rows, rows)
-
-
-def _harness_items(inputs: Inputs, task: HarnessTask) -> int:
-    """That it has; how many a task of the suite has is known when it is loaded: as many as it is limited to, it is hoped."""
-    return inputs.harness[task.id].items if task.digest else task.limit or 0
 
 
 def _host(machine: Machine, device: str) -> list[Finding]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from quant_action.errors import InputError
 from quant_action.metrics.interface import Subject
 from quant_action.records import Candidate, Evaluation, Failure, Plan, RuntimeCheck
-from quant_action.store import BASELINE, RunFolder, Store
+from quant_action.store import BASELINE, FLOOR, RELEASE, RunFolder, Store
 from quant_action.values import Values
 
 
@@ -16,6 +16,10 @@ class SavedRun:
     folder: RunFolder
     plan: Plan
     baseline: Subject
+    floor: Subject | None
+    """The baseline measured again, where that was done."""
+    release: Subject | None
+    """The last released artifact, where there is one."""
     candidates: dict[str, Candidate]
     """By id, of those that were made and measured."""
     subjects: dict[str, Subject]
@@ -35,11 +39,13 @@ def load_last_run(store: Store, name: str) -> SavedRun:
     ids = [job.id for job in plan.jobs]
     failures = {id: Failure.load(folder.failure(id)) for id in ids if folder.failure(id).exists()}
     checked = {id for id in ids if plan.runtime is None or folder.runtime(id).exists()}
-    measured = [id for id in ids if id not in failures and id in checked and (folder.evaluation(id) / "evaluation.json").exists()]
+    measured = [id for id in ids if id not in failures and id in checked and _is_measured(folder, id)]
     return SavedRun(
         folder=folder,
         plan=plan,
         baseline=_load_subject(folder, BASELINE),
+        floor=_load_subject(folder, FLOOR) if _is_measured(folder, FLOOR) else None,
+        release=_load_subject(folder, RELEASE) if _is_measured(folder, RELEASE) else None,
         candidates={id: Candidate.load(folder.candidate(id) / "candidate.json") for id in measured},
         subjects={id: _load_subject(folder, id) for id in measured},
         runtimes={id: RuntimeCheck.load(folder.runtime(id)) for id in measured if plan.runtime},
@@ -47,9 +53,13 @@ def load_last_run(store: Store, name: str) -> SavedRun:
     )
 
 
+def _is_measured(folder: RunFolder, id: str) -> bool:
+    return (folder.evaluation(id) / "evaluation.json").exists()
+
+
 def _load_subject(folder: RunFolder, id: str) -> Subject:
     path = folder.evaluation(id)
-    if not (path / "evaluation.json").exists():
+    if not _is_measured(folder, id):
         raise InputError(f"the last run has no evaluation of the {id}", where=str(folder.path), remedy="quant-action evaluate SPEC")
     return Subject(evaluation=Evaluation.load(path / "evaluation.json"), values=Values.load(path))
 

@@ -103,18 +103,22 @@ class ScoreWork:
     """None for the unquantized model."""
     text_tokens: int
     """In all windows together."""
+    long_documents: int
+    long_tokens: int
+    """Read of each of them."""
+    long_scored: int
+    """Scored of each of them."""
     task_tokens: int
     """Read for task items, choices and padding included."""
     written_tokens: int
     """Decoding steps times the sequences in them."""
     steps: int
     """Decoding steps: each reads all weights once."""
+    batch_tokens: int
+    """In one forward pass, unless one sequence is longer."""
     gpu: str | None
     cores: int
 
-
-BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
-"""Of `scorer/model.py`, which needs torch: tokens of one forward pass of the scorer."""
 
 CHOICE_READS = 2
 """How often the text of a choice item is read: with a prompt and four endings of like length every sequence is two fifths of it, which
@@ -133,6 +137,7 @@ def score_work(
     protocol: Protocol,
     *,
     text: DataSize | None,
+    long_documents: int,
     tasks: dict[str, DataSize],
     gpu: str | None,
     cores: int,
@@ -147,7 +152,7 @@ def score_work(
         if task.kind == "choice":
             read += items * CHOICE_READS * length
         else:
-            together = max(BATCH_TOKENS["cpu" if gpu is None else "cuda"] / (length + task.max_tokens), 1)
+            together = max(protocol.batch_tokens / (length + task.max_tokens), 1)
             read += items * length
             written += items * task.max_tokens
             steps += math.ceil(items / together) * task.max_tokens
@@ -155,9 +160,13 @@ def score_work(
         shape=shape,
         scheme=scheme,
         text_tokens=int(text.bytes / per_token) if text and protocol.text else 0,
+        long_documents=long_documents,
+        long_tokens=protocol.long_text.tokens if protocol.long_text else 0,
+        long_scored=protocol.long_text.scored if protocol.long_text else 0,
         task_tokens=int(read),
         written_tokens=int(written),
         steps=int(steps),
+        batch_tokens=protocol.batch_tokens,
         gpu=gpu,
         cores=cores,
     )

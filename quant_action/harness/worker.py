@@ -35,7 +35,6 @@ from quant_action.checkpoints.load import load_model, load_tokenizer
 from quant_action.errors import DataError, EnvironmentMissing
 from quant_action.harness.items import asked_items, items_of
 from quant_action.harness.tasks import load_tasks
-from quant_action.scorer.model import COMPUTE_DTYPE
 from quant_action.scorer.prompt import Encoder
 from quant_action.workers.protocol import serve
 
@@ -59,7 +58,7 @@ def evaluate(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     tasks = [(asked, load_tasks(asked)) for asked in request["tasks"]]  # all of them before the model: it takes minutes to load
     folder, base = Path(request["model"]), Path(request["base"])
     encoder = Encoder(load_tokenizer(base), load_tokenizer(folder))
-    model = Reader(load_model(folder, device=device, dtype=COMPUTE_DTYPE[device]), encoder, batch=request["batch"])
+    model = Reader(load_model(folder, device=device, dtype=getattr(torch, request["dtype"])), encoder, batch=request["batch"])
     with torch.inference_mode():
         items = [
             item

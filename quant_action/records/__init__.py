@@ -12,16 +12,28 @@ from quant_action.records.plan import (
     CalibrationRef,
     HarnessTask,
     Job,
+    LongTextProtocol,
     ModelRef,
     Plan,
     Protocol,
     RuntimeProtocol,
+    Samples,
     Scheme,
     TaskProtocol,
     TextProtocol,
     WeightScheme,
 )
-from quant_action.records.results import Candidate, Estimate, Evaluation, Failure, LogitDifference, Measurement, RuntimeCheck, Stage
+from quant_action.records.results import (
+    Candidate,
+    Estimate,
+    Evaluation,
+    Failure,
+    LogitDifference,
+    Measurement,
+    RuntimeCheck,
+    Scoring,
+    Stage,
+)
 from quant_action.records.verdict import CandidateVerdict, Check, Decision, GateLimit, Interval, Outcome, Override, Verdict, Versus
 
 __all__ = [
@@ -39,6 +51,7 @@ __all__ = [
     "Interval",
     "Job",
     "LogitDifference",
+    "LongTextProtocol",
     "Measurement",
     "ModelRef",
     "Outcome",
@@ -48,7 +61,9 @@ __all__ = [
     "Record",
     "RuntimeCheck",
     "RuntimeProtocol",
+    "Samples",
     "Scheme",
+    "Scoring",
     "Stage",
     "TaskProtocol",
     "TextProtocol",

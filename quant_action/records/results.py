@@ -54,13 +54,30 @@ class Measurement(Value):
     """Windows or items that it is the value of."""
 
 
+class Scoring(Value):
+    """What the protocol's rules came to on this model and data, as only the scorer can know."""
+
+    start_token: int | None
+    """Id of the token that stands before each text; None where the tokenizer adds none."""
+    attention: str
+    """Implementation in transformers: `sdpa` or `eager`."""
+    windows: int
+    tokens: int
+    """Scored in all windows together."""
+    bytes: int
+    """UTF-8 bytes of the text of those tokens."""
+    documents: int
+    """Long ones."""
+
+
 class Evaluation(Record):
     """What was measured of one model; the values per window and per item lie beside it (`values.py`)."""
 
     SCHEMA: ClassVar[str] = "quant_action.evaluation/v1"
 
     key: str
-    subject: Literal["baseline", "candidate"]
+    subject: Literal["baseline", "floor", "release", "candidate"]
+    """`floor` is the baseline measured again in another batch order and size, `release` the last released artifact."""
     artifact: str
     """Digest of the manifest of the model that was loaded."""
     protocol: str
@@ -68,12 +85,16 @@ class Evaluation(Record):
     size: int
     """Bytes of the model's weight files."""
     metrics: dict[str, Measurement]
-    """By metric id; a task's accuracy is `accuracy:TASK`, all items together `accuracy`."""
+    """By metric id; a task's accuracy is `accuracy:TASK`, all items together `accuracy`, those of a slice `accuracy@SLICE`."""
+    scoring: Scoring | None = None
     seconds: float
     peak_memory: int
     peak_gpu_memory: int | None
     estimate: Estimate | None = None
     """As in `Candidate`."""
+    look: int = 1
+    """After which look at the items it ends, from 1; all items were asked when it is the last of `looks`."""
+    looks: int = 1
     device: str
     versions: dict[str, str]
 

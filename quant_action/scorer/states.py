@@ -1,12 +1,14 @@
 """The baseline's final hidden states on disk, so that candidates are compared with it exactly, without it in memory.
 
-`head.safetensors` holds the baseline's head; `NNNNN.safetensors` one batch of windows each: `ids` [batch, window], and `hidden`
-[batch, window - 1, hidden] in the compute dtype. For a vocabulary of 128,000 that is some thirty times smaller than the logits.
+`head.safetensors` holds the baseline's head; `window-NNNNN.safetensors` one batch of windows each and `document-NNNNN.safetensors` one of
+long documents: `ids` [batch, length], and `hidden` [batch, scored, hidden] in the compute dtype, of the positions that score. For a
+vocabulary of 128,000 that is some thirty times smaller than the logits. Ids and hidden states are as good as the text itself.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,17 +21,20 @@ HEAD = "head.safetensors"
 REMEDY = "Delete the baseline's evaluation; a rerun makes it again."
 
 
-def _batch_file(folder: Path, batch: int) -> Path:
-    return folder / f"{batch:05d}.safetensors"
+Kind = Literal["window", "document"]
 
 
-def save_states(folder: Path, batch: int, *, ids: torch.Tensor, hidden: torch.Tensor) -> None:
-    save_file({"ids": ids.contiguous(), "hidden": hidden.contiguous()}, _batch_file(folder, batch))
+def _batch_file(folder: Path, kind: Kind, batch: int) -> Path:
+    return folder / f"{kind}-{batch:05d}.safetensors"
 
 
-def load_states(folder: Path, batch: int, *, ids: torch.Tensor) -> torch.Tensor:
+def save_states(folder: Path, kind: Kind, batch: int, *, ids: torch.Tensor, hidden: torch.Tensor) -> None:
+    save_file({"ids": ids.contiguous(), "hidden": hidden.contiguous()}, _batch_file(folder, kind, batch))
+
+
+def load_states(folder: Path, kind: Kind, batch: int, *, ids: torch.Tensor) -> torch.Tensor:
     """The baseline's hidden states of a batch with these ids. Raises `IntegrityError` when there are none, or of other windows."""
-    path = _batch_file(folder, batch)
+    path = _batch_file(folder, kind, batch)
     try:
         tensors = load_file(path, device=str(ids.device))
     except (OSError, SafetensorError) as error:
@@ -54,7 +59,7 @@ def first_ids(folder: Path, *, windows: int, tokens: int) -> torch.Tensor:
     """
     rows: list[torch.Tensor] = []
     for batch in range(windows):
-        path = _batch_file(folder, batch)
+        path = _batch_file(folder, "window", batch)
         if batch and (len(rows) >= windows or not path.exists()):
             break
         try:

@@ -52,7 +52,13 @@ def test_what_autoawq_writes_on_a_cpu_is_refused_twice(tmp_path: Path) -> None:
     answer = work(engine.environment, engine.worker, request, tmp_path)
     assert sorted(answer["quantized"]) == check_artifact(artifact, base=base, scheme=SCHEME, candidate="a"), "headers show nothing"
 
-    protocol = Protocol(text=TextProtocol(data="heldout.jsonl", digest="0" * 64, window=64), tasks=())
+    protocol = Protocol(
+        tokenizer="0" * 64,
+        dtype="float32",
+        batch_tokens=2048,
+        text=TextProtocol(data="heldout.jsonl", digest="0" * 64, window=64),
+        tasks=(),
+    )
     (tmp_path / "candidate").mkdir()
     measured = {
         "verb": "evaluate",
