@@ -375,6 +375,8 @@ def _held_by_a_batch(work: ScoreWork, width: int) -> int:
     activations = width * tokens * (3 * shape.widest + 6 * shape.hidden)
     cache = 2 * width * tokens * shape.layers * min(outputs for outputs, _ in shape.layer) if work.steps else 0
     positions, vocabulary = HEAD_CHUNK
+    if work.long_scored and not (work.text_tokens or work.task_tokens):
+        positions = min(positions, work.long_scored * max(work.batch_tokens // work.long_tokens, 1))
     logits = 6 * 8 * positions * min(vocabulary, shape.vocabulary)
     if work.scheme is None:
         return max(activations + cache, logits) if work.gpu else activations + cache + logits
