@@ -35,8 +35,8 @@ INT8_CAPABILITY = (7, 5)
 CERTAIN = 0.75
 """Estimates of memory are held within a quarter: only what even three quarters of one do not fit into is an error."""
 
-ENVIRONMENT_BYTES = {"cpu": 1_600_000_000, "cuda": 7_000_000_000}
-"""An environment on disk: `modern` with a CPU build of torch, measured; with CUDA's libraries, assumed."""
+ENVIRONMENT_BYTES = {"cpu": 1_800_000_000, "cuda": 7_000_000_000}
+"""An environment on disk: `lm-eval` with a CPU build of torch, measured; with CUDA's libraries, assumed."""
 
 
 # The GPU and what drives it -----------------------------------------------------------------------------------------

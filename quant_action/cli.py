@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     command("report", "write the last run's report again", work=False)
     commands.add_parser("engines", help="list the engines that are installed", description="List the engines that are installed.")
     environments = commands.add_parser(
-        "environments", help="list, install or remove the environments of engines", description="Environments of engines."
+        "environments",
+        help="list, install or remove the environments of engines and of lm-evaluation-harness",
+        description="Environments of engines and of lm-evaluation-harness.",
     )
     environments.add_argument("--install", metavar="NAME", help="make it, if it is not there")
     environments.add_argument("--remove", metavar="NAME", help="delete every version of it")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from quant_action.errors import IntegrityError
 from quant_action.estimate import expect_scoring
 from quant_action.hardware import device_of
+from quant_action.harness.run import run_harness
 from quant_action.inputs import Inputs
+from quant_action.metrics import measure_all
 from quant_action.records import Candidate, Evaluation, Plan, Scheme, WeightScheme, digest_of
 from quant_action.storage import complete_folder
 from quant_action.store import BASELINE, Store
+from quant_action.values import Values
 from quant_action.workers.process import OnProgress, run_worker
 
 WORKER = "quant_action.scorer.worker"
@@ -112,20 +115,30 @@ def _measure(
         on_progress=on_progress,
         timeout=timeout,
     )
+    parts, values = [result], Values.load(folder)
+    if plan.protocol.harness:
+        baseline_folder = store.evaluation(plan.baseline_key) if model.scheme else None
+        harness, items = run_harness(
+            plan, inputs, model=model.folder, name=model.name, baseline=baseline_folder, log=log, on_progress=on_progress, timeout=timeout
+        )
+        parts.append(harness)
+        values = replace(values, items=(*values.items, *items))
+        values.save(folder)
+    gpu_memory = [part.value["peak_gpu_memory"] for part in parts if part.value["peak_gpu_memory"] is not None]
     evaluation = Evaluation(
         key=key,
         subject=model.subject,
         artifact=model.artifact,
         protocol=plan.protocol.digest,
         size=model.size,
-        metrics=result.value["metrics"],
+        metrics=measure_all(values),
         scoring=result.value["scoring"],
-        seconds=result.seconds,
-        peak_memory=result.peak_memory,
-        peak_gpu_memory=result.value["peak_gpu_memory"],
+        seconds=sum(part.seconds for part in parts),
+        peak_memory=max(part.peak_memory for part in parts),
+        peak_gpu_memory=max(gpu_memory, default=None),
         estimate=expect_scoring(plan, next((job for job in plan.jobs if job.id == model.name), None), inputs),
         device=plan.device,
-        versions=result.value["versions"],
+        versions={package: version for part in parts for package, version in part.value["versions"].items()},
     )
     evaluation.save(folder / "evaluation.json")
     return evaluation

@@ -42,12 +42,18 @@ NEEDS = {
 
 
 def planned_of(plan: Plan, inputs: Inputs) -> Measured:
-    """What a plan is going to measure. Of a task with a limit, slices are taken to keep their share of the items."""
+    """What a plan is going to measure. Of a task with a limit, slices are taken to keep their share of the items.
+
+    How many items a task of the harness's suite has is known when it is loaded: until then as many as it is limited to, or none.
+    """
     tasks = {task.id: min(task.limit or inputs.tasks[task.id].rows, inputs.tasks[task.id].rows) for task in plan.protocol.tasks}
     slices = Counter[str]()
     for task, items in tasks.items():
         for name, rows in inputs.tasks[task].slices.items():
             slices[name] += max(1, rows * items // inputs.tasks[task].rows)
+    for harness in plan.protocol.harness:
+        has = inputs.harness[harness.id].items if harness.digest else harness.limit or 0
+        tasks[harness.id] = min(harness.limit or has, has)
     return Measured(
         text=plan.protocol.text is not None,
         tasks=tasks,

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from quant_action.data import Row, check_rows, read_rows, refuse_stubs, shared_text
 from quant_action.errors import DataError, SpecError
+from quant_action.harness.task_file import TaskFile, read_task_file, text_of
 from quant_action.manifest import sha256_of
 from quant_action.model_files import ModelFiles, open_model
 from quant_action.remotes import hub
-from quant_action.spec import HUB_ID, DataTask, LoadedSpec
+from quant_action.spec import HUB_ID, DataTask, LmEvalTask, LoadedSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Inputs:
     text: DataFile | None
     long_text: DataFile | None = None
     tasks: Mapping[str, DataFile]
+    harness: Mapping[str, TaskFile] = field(default_factory=dict)
+    """Of the tasks of lm-evaluation-harness those that are files."""
 
 
 def open_inputs(loaded: LoadedSpec) -> Inputs:
@@ -49,7 +52,10 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
     long_text = _read(loaded, spec.evaluation.long_text.data, "evaluation", "long_text", "data") if spec.evaluation.long_text else None
     asked = {name: task for name, task in spec.evaluation.tasks.items() if isinstance(task, DataTask)}
     tasks = {name: _read(loaded, task.data, "evaluation", "tasks", name, "data") for name, task in asked.items()}
-    refuse_stubs(chain(calibration or [], text or [], long_text or [], *tasks.values()))
+    files = {name: task for name, task in spec.evaluation.tasks.items() if isinstance(task, LmEvalTask) and task.is_file}
+    harness = {name: _read_harness(loaded, name, task) for name, task in files.items()}
+    shown = [row for _, rows in harness.values() for row in rows]
+    refuse_stubs(chain(calibration or [], text or [], long_text or [], *tasks.values(), shown))
     with _named_at(loaded, "calibration", "data"):
         check_rows(calibration or [], "text")
     with _named_at(loaded, "evaluation", "text", "data"):
@@ -59,7 +65,8 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
     for name, rows in tasks.items():
         with _named_at(loaded, "evaluation", "tasks", name, "data"):
             check_rows(rows, asked[name].kind)
-    _refuse_shared_text(calibration or [], [*(text or []), *(long_text or []), *chain.from_iterable(tasks.values())])
+    held_out = [*(text or []), *(long_text or []), *chain.from_iterable(tasks.values()), *map(text_of, shown)]
+    _refuse_shared_text(calibration or [], held_out)
     model = _open_model(loaded)
     return Inputs(
         model=model,
@@ -68,6 +75,7 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
         text=_digested(text) if text else None,
         long_text=_digested(long_text) if long_text else None,
         tasks={name: _digested(rows) for name, rows in tasks.items()},
+        harness={name: task for name, (task, _) in harness.items()},
     )
 
 
@@ -76,9 +84,14 @@ def _read(loaded: LoadedSpec, data: str, *keys: str) -> list[Row]:
         return read_rows(loaded.resolve(data))
 
 
+def _read_harness(loaded: LoadedSpec, name: str, task: LmEvalTask) -> tuple[TaskFile, list[Row]]:
+    with _named_at(loaded, "evaluation", "tasks", name, "lm_eval"):
+        return read_task_file(loaded.resolve(task.lm_eval), root=loaded.folder, metric=task.metric)
+
+
 @contextmanager
 def _named_at(loaded: LoadedSpec, *keys: str) -> Iterator[None]:
-    """Complaints about a data file also say where the spec names it."""
+    """Complaints about a file also say where the spec names it."""
     try:
         yield
     except DataError as error:

@@ -15,6 +15,7 @@ from quant_action.evaluate import cached_evaluation, evaluate_baseline, evaluate
 from quant_action.formats import FORMATS
 from quant_action.gates import gate_limits, measured_of, overrides_of
 from quant_action.hardware import device_class, read_machine
+from quant_action.harness import ENVIRONMENT as HARNESS
 from quant_action.inputs import Inputs, fetch_weights, open_inputs
 from quant_action.judge import judge
 from quant_action.plan import make_plan
@@ -71,10 +72,17 @@ class Session:
     def environments(self) -> list[str]:
         """Beside the host, all that its work may need, cached or not."""
         runtimes = {runtime_environment(job.scheme) for job in self.plan.jobs if self.plan.runtime}
-        return sorted(({job.environment for job in self.plan.jobs} | runtimes) - {HOST})
+        harness = {HARNESS} if self.plan.protocol.harness else set()
+        return sorted(({job.environment for job in self.plan.jobs} | runtimes | harness) - {HOST})
 
     def is_cached(self, job: Job) -> bool:
         return cached_candidate(self.store, job.key) is not None
+
+    def is_measured(self, job: Job | None) -> bool:
+        """Of a candidate, or (None) of the baseline."""
+        candidate = cached_candidate(self.store, job.key) if job else None
+        key = self.plan.baseline_key if job is None else evaluation_key(self.plan, candidate) if candidate else None
+        return key is not None and cached_evaluation(self.store, key) is not None
 
     def is_checked(self, job: Job) -> bool:
         """Whether its runtime was compared with what was scored."""
@@ -239,7 +247,9 @@ def install_environments(session: Session, jobs: Sequence[Job], listener: Listen
     """Make the environments that jobs need, where their results are not cached, and that are not there yet."""
     engines = {job.environment for job in jobs if not session.is_cached(job)}
     runtimes = {runtime_environment(job.scheme) for job in jobs if session.plan.runtime and not session.is_checked(job)}
-    for name in sorted((engines | runtimes) - {HOST}):
+    measured = session.is_measured(None) and all(session.is_measured(job) for job in jobs)
+    harness = {HARNESS} if session.plan.protocol.harness and not measured else set()
+    for name in sorted((engines | runtimes | harness) - {HOST}):
         environment = Environment(name)
         if not environment.is_complete:
             install_environment(environment, listener)

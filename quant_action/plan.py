@@ -13,11 +13,14 @@ from quant_action.engines import DEFAULT, choose_engine, engines
 from quant_action.engines.interface import Engine
 from quant_action.errors import EngineError, InputError, QuantActionError, SpecError
 from quant_action.hardware import device_of
+from quant_action.harness import ENVIRONMENT as HARNESS
+from quant_action.harness import harness_version
 from quant_action.inputs import Inputs
 from quant_action.model_files import ModelFiles
 from quant_action.records import (
     BitsandbytesScheme,
     CalibrationRef,
+    HarnessTask,
     Job,
     LongTextProtocol,
     ModelRef,
@@ -60,6 +63,7 @@ LAST_PART = 10
 """Of long documents the last tenth is scored."""
 
 SCORER_REQUIRES = ("torch", "transformers", "tokenizers", "safetensors", "bitsandbytes", "numpy")
+HARNESS_SOURCES = ("quant_action.harness", "quant_action.data")
 SCORER_SOURCES = ("quant_action.scorer", "quant_action.checkpoints", "quant_action.metrics", "quant_action.values")
 
 
@@ -72,7 +76,7 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
     _refuse_what_is_not_measured(loaded)
     protocol = _protocol(loaded, inputs, device_of(device_class))
     calibration = _calibration(loaded, inputs)
-    scorer = fingerprint(SCORER_REQUIRES, SCORER_SOURCES)
+    scorer = _scorer(protocol)
     baseline_key = digest_of(["baseline", inputs.model_digest, protocol.digest, scorer, device_class])
     jobs = tuple(_job(loaded, name, inputs, calibration, device_class) for name in (spec.candidates if candidates is None else candidates))
     runtime = RuntimeProtocol() if spec.evaluation.runtime else None
@@ -220,6 +224,12 @@ def _problems(
     return found
 
 
+def _scorer(protocol: Protocol) -> str:
+    """Digest of all code that measures."""
+    ours = fingerprint(SCORER_REQUIRES, SCORER_SOURCES)
+    return digest_of([ours, Environment(HARNESS).key, fingerprint((), HARNESS_SOURCES)]) if protocol.harness else ours
+
+
 def _fingerprint(engine: Engine) -> str:
     """Of the code: in the host the versions that are installed, in another environment those of its lock."""
     if engine.environment == HOST:
@@ -281,6 +291,18 @@ def _protocol(loaded: LoadedSpec, inputs: Inputs, device: str) -> Protocol:
         for name, task in asked.tasks.items()
         if isinstance(task, DataTask)
     )
+    harness = tuple(
+        HarnessTask(
+            id=name,
+            task=task.lm_eval,
+            digest=inputs.harness[name].digest if task.is_file else None,
+            metric=task.metric,
+            limit=task.limit,
+            version=harness_version(),
+        )
+        for name, task in asked.tasks.items()
+        if isinstance(task, LmEvalTask)
+    )
     return Protocol(
         tokenizer=inputs.model.tokenizer_digest,
         dtype="float32" if device == "cpu" else "bfloat16",
@@ -289,6 +311,7 @@ def _protocol(loaded: LoadedSpec, inputs: Inputs, device: str) -> Protocol:
         text=text,
         long_text=long_text,
         tasks=tasks,
+        harness=harness,
     )
 
 
@@ -304,13 +327,6 @@ def _refuse_beyond_context(loaded: LoadedSpec, model: ModelFiles, tokens: int, *
 
 def _refuse_what_is_not_measured(loaded: LoadedSpec) -> None:
     asked = loaded.spec.evaluation
-    harness = [name for name, task in asked.tasks.items() if isinstance(task, LmEvalTask)]
-    if harness:
-        raise SpecError(
-            f"this version of quant_action does not run tasks of lm-evaluation-harness ({', '.join(harness)})",
-            where=loaded.where("evaluation", "tasks", harness[0]),
-            remedy="Take them out, or give their items as a data file of kind choice or generate.",
-        )
     if asked.latency:
         raise SpecError(
             "this version of quant_action does not measure speed", where=loaded.where("evaluation", "latency"), remedy="Take latency out."

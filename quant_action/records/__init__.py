@@ -10,6 +10,7 @@ from quant_action.records.base import Record, Value, canonical_json, digest_of
 from quant_action.records.plan import (
     BitsandbytesScheme,
     CalibrationRef,
+    HarnessTask,
     Job,
     LongTextProtocol,
     ModelRef,
@@ -46,6 +47,7 @@ __all__ = [
     "Evaluation",
     "Failure",
     "GateLimit",
+    "HarnessTask",
     "Interval",
     "Job",
     "LogitDifference",

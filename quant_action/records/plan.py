@@ -91,6 +91,20 @@ class TaskProtocol(Value):
     limit: int | None
 
 
+class HarnessTask(Value):
+    """A task of lm-evaluation-harness."""
+
+    id: str
+    task: str
+    """Its name in the harness's suite, or the path of its file, as the spec says it."""
+    digest: str | None
+    """Of the task file and its data; of a task of the suite, None: the harness's version says what it is."""
+    metric: str | None
+    limit: int | None
+    version: str
+    """Of the harness."""
+
+
 Samples = Literal["text", "hash-only"]
 """What of prompts and answers is kept beside an evaluation: the text, or no more than what tells two answers apart."""
 
@@ -120,11 +134,15 @@ class Protocol(Value):
     text: TextProtocol | None
     long_text: LongTextProtocol | None = None
     tasks: tuple[TaskProtocol, ...]
+    harness: tuple[HarnessTask, ...] = ()
+    """Items of these stand beside those of `tasks`."""
 
     @property
     def digest(self) -> str:
         """Of what decides the numbers: the content of the data files, not their names."""
-        return digest_of(self.model_dump(mode="json", exclude={"text": {"data"}, "long_text": {"data"}, "tasks": {"__all__": {"data"}}}))
+        found = self.model_dump(mode="json", exclude={"text": {"data"}, "long_text": {"data"}, "tasks": {"__all__": {"data"}}})
+        found["harness"] = [task | {"task": None} if task["digest"] else task for task in found["harness"]]
+        return digest_of(found)
 
 
 class RuntimeProtocol(Value):

@@ -8,7 +8,7 @@ from pathlib import Path
 from quant_action.inputs import DataFile, Inputs
 from quant_action.manifest import sha256_of
 from quant_action.model_files import open_model
-from quant_action.spec import DataTask, LoadedSpec
+from quant_action.spec import DataTask, LmEvalTask, LoadedSpec
 from quant_action.workers.environment import HOST
 from quant_action.workers.process import OnProgress, run_worker
 
@@ -46,6 +46,7 @@ def make_stand_in(loaded: LoadedSpec, inputs: Inputs, folder: Path, on_progress:
         text=_data_file(folder / "text.jsonl") if inputs.text else None,
         long_text=_data_file(folder / "long.jsonl") if inputs.long_text else None,
         tasks=inputs.tasks,
+        harness=inputs.harness,
     )
 
 
@@ -53,13 +54,15 @@ def ask_little(loaded: LoadedSpec) -> LoadedSpec:
     """The spec with the same candidates, few samples to calibrate on, and few items, shortly answered."""
     spec = loaded.spec
     calibration = spec.calibration and spec.calibration.model_copy(update={"samples": min(SAMPLES, spec.calibration.samples)})
-    tasks = {name: _little(task) if isinstance(task, DataTask) else task for name, task in spec.evaluation.tasks.items()}
+    tasks = {name: _little(task) for name, task in spec.evaluation.tasks.items()}
     evaluation = spec.evaluation.model_copy(update={"tasks": tasks})
     return LoadedSpec(spec.model_copy(update={"calibration": calibration, "evaluation": evaluation}), loaded.source)
 
 
-def _little(task: DataTask) -> DataTask:
-    limits = {"limit": min(ITEMS, task.limit or ITEMS), "max_tokens": min(ANSWER_TOKENS, task.max_tokens)}
+def _little(task: DataTask | LmEvalTask) -> DataTask | LmEvalTask:
+    limits = {"limit": min(ITEMS, task.limit or ITEMS)}
+    if isinstance(task, DataTask):
+        limits["max_tokens"] = min(ANSWER_TOKENS, task.max_tokens)
     return task.model_copy(update=limits)
 
 

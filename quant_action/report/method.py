@@ -55,6 +55,14 @@ def _data(plan: Plan, baseline: Subject) -> list[Fact]:
         )
         for task in plan.protocol.tasks
     ]
+    facts += [
+        Fact(
+            label=f"Task {task.id}",
+            text=f"{task.task} by lm-evaluation-harness {task.version}, {len(baseline.values.correct(task.id)):,} items"
+            + (f", digest {task.digest}" if task.digest else ""),
+        )
+        for task in plan.protocol.harness
+    ]
     if used := plan.calibration:
         sampled = f"{used.samples:,} samples of {used.tokens:,} tokens, seed {used.seed}"
         facts.append(Fact(label="Calibration", text=f"{used.data}, {sampled}, sha256 {used.digest}"))

@@ -67,6 +67,10 @@ class ScoredModel:
         if length > self.context:
             raise DataError(f"{what} of {length:,} tokens is longer than the model's context of {self.context:,}", where=where)
 
+    def some_tokens(self) -> torch.Tensor:
+        """Ids [1, length] of no text in particular, where none is scored."""
+        return torch.arange(min(64, self.head.vocabulary, self.context), device="cpu")[None]
+
     def _check_head(self, model: Any) -> None:
         """Compare with the model's own logits at one position, so that a head of a kind not known here is refused, not misread."""
         ids = torch.arange(min(8, self.head.vocabulary), device=self.device)[None]

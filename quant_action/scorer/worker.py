@@ -82,7 +82,7 @@ def measure(request: dict[str, Any], progress: Callable[[str, int, int], None]) 
         check_layers(
             model.decoder,
             Path(baseline["model"]),
-            _probe(text, long, lambda: _first_prompt(encoder, tasks[0][1][0])).to(device),
+            _probe(text, long, lambda: _first_prompt(encoder, tasks[0][1][0]) if tasks else model.some_tokens()).to(device),
             bits=baseline["bits"],
             group_size=baseline["group_size"],
             dtype=dtype,
@@ -121,7 +121,7 @@ def _scoring(values: Values, encoder: Encoder, model: ScoredModel) -> Scoring:
 
 
 def _probe(text: Passages | None, long: Passages | None, prompt: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """What layers are compared on: a window, the beginning of a long document, or else a prompt."""
+    """What layers are compared on: a window, the beginning of a long document, or else what `prompt` gives."""
     if text:
         return text.ids[:1]
     return long.ids[:1, :PROBE_TOKENS] if long else prompt()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, TypeAdapter
 
 from quant_action.spec.types import DataPath, Id, Positive, SpecModel
 
@@ -32,18 +33,39 @@ class DataTask(SpecModel):
     """Score this many items, drawn by a fixed permutation."""
 
 
-class LmEvalTask(SpecModel):
-    """A task of lm-evaluation-harness. Part of the spec's language; the planner of this version refuses it."""
+TASK_FILE = (".yaml", ".yml")
+HARNESS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+:-]*")
 
-    lm_eval: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+def _name_or_file(value: str) -> str:
+    if value.endswith(TASK_FILE):
+        return str(TypeAdapter(DataPath).validate_python(value))
+    if not HARNESS_NAME.fullmatch(value):
+        raise ValueError("expected the name of a task of lm-evaluation-harness, or a path ending in .yaml")
+    return value
+
+
+class LmEvalTask(SpecModel):
+    """A task of lm-evaluation-harness, run by it in an environment of its own."""
+
+    lm_eval: Annotated[str, StringConstraints(min_length=1, max_length=400), AfterValidator(_name_or_file)]
+    """The name of one of its own, or of a group of them; or a task file like its own (YAML) below the folder of the spec."""
     limit: Positive | None = None
+    """Ask this many items, drawn by a fixed permutation."""
+    metric: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_@+.-]{1,64}(,[A-Za-z0-9_.-]{1,64})?$")] | None = None
+    """One that is right or wrong for each item, such as `exact_match`, or with its filter `exact_match,strict-match`; else the first."""
+
+    @property
+    def is_file(self) -> bool:
+        return self.lm_eval.endswith(TASK_FILE)
 
 
 def _kind_of_task(value: Any) -> str:
-    return "lm_eval" if isinstance(value, LmEvalTask) or (isinstance(value, dict) and "lm_eval" in value) else "data"
+    """A tag; none of them is a key of the file, or a fault would be said to stand there."""
+    return "by harness" if isinstance(value, LmEvalTask) or (isinstance(value, dict) and "lm_eval" in value) else "by scorer"
 
 
-Task = Annotated[Annotated[DataTask, Tag("data")] | Annotated[LmEvalTask, Tag("lm_eval")], Discriminator(_kind_of_task)]
+Task = Annotated[Annotated[DataTask, Tag("by scorer")] | Annotated[LmEvalTask, Tag("by harness")], Discriminator(_kind_of_task)]
 
 
 class Latency(SpecModel):

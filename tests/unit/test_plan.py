@@ -265,8 +265,62 @@ def test_calibrated_method_without_calibration(edit_spec: Edit) -> None:
 
 
 def test_what_this_version_does_not_measure_is_refused(edit_spec: Edit) -> None:
-    path = edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    gsm8k: {lm_eval: gsm8k, limit: 5}")
-    assert refusal(path).startswith("quant.yml:11:5: this version of quant_action does not run tasks of lm-evaluation-harness (gsm8k)")
+    path = edit_spec("gates:\n", "  latency: {prefill: [8]}\ngates:\n")
+    assert refusal(path).startswith("quant.yml:12:3: this version of quant_action does not measure speed")
+
+
+HARNESS_TASK = """\
+task: mine
+dataset_path: json
+dataset_kwargs: {data_files: {test: data/choice.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: prompt
+doc_to_choice: choices
+doc_to_target: answer
+"""
+
+
+def test_tasks_of_the_harness_are_part_of_the_protocol(workspace: Path, edit_spec: Edit) -> None:
+    without = planned(workspace / "quant.yml")
+    (workspace / "mine.yaml").write_text(HARNESS_TASK)
+    path = edit_spec(
+        "  tasks:\n",
+        "  tasks:\n    gsm8k: {lm_eval: gsm8k, limit: 5, metric: 'exact_match,strict-match'}\n    mine: {lm_eval: mine.yaml}\n",
+    )
+    plan = planned(path)
+    suite, file = plan.protocol.harness
+    assert (suite.id, suite.task, suite.digest, suite.metric, suite.limit) == ("gsm8k", "gsm8k", None, "exact_match,strict-match", 5)
+    assert (file.id, file.task, file.metric, file.limit, file.version) == ("mine", "mine.yaml", None, None, "0.4.13")
+    assert file.digest == open_inputs(load_spec(path)).harness["mine"].digest
+    assert [task.id for task in plan.protocol.tasks] == ["facts"]
+    assert plan.scorer != without.scorer, "the harness's lock and our code around it decide numbers too"
+    assert plan.baseline_key != without.baseline_key
+    assert [job.key for job in plan.jobs] == [job.key for job in without.jobs]
+    assert Plan.from_json(plan.to_json(), where="plan") == plan
+
+
+def test_the_name_of_a_task_file_decides_nothing_and_its_content_does(workspace: Path, edit_spec: Edit) -> None:
+    for name, text in (("one.yaml", HARNESS_TASK), ("two.yaml", HARNESS_TASK), ("three.yaml", HARNESS_TASK + "description: please\n")):
+        (workspace / name).write_text(text)
+    path = edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    mine: {lm_eval: one.yaml}")
+    first = planned(path).baseline_key
+    assert planned(edit_spec("one.yaml", "two.yaml")).baseline_key == first
+    assert planned(edit_spec("two.yaml", "three.yaml")).baseline_key != first
+
+
+def test_text_that_is_calibrated_on_and_asked_by_the_harness(workspace: Path, edit_spec: Edit) -> None:
+    (workspace / "mine.yaml").write_text(HARNESS_TASK)
+    write_rows(workspace / "data/choice.jsonl", [{"prompt": "calibration row 3 about apples", "choices": [], "answer": 0}])
+    with pytest.raises(DataError, match="this text is also calibrated on"):
+        planned(edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    mine: {lm_eval: mine.yaml}"))
+
+
+def test_a_fault_of_a_task_file_names_the_spec_too(workspace: Path, edit_spec: Edit) -> None:
+    (workspace / "mine.yaml").write_text(HARNESS_TASK + "process_docs: !function utils.steal\n")
+    with pytest.raises(DataError, match=r"mine.yaml:9:15: !function is refused") as caught:
+        planned(edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    mine: {lm_eval: mine.yaml}"))
+    assert f"(Named at {workspace}/quant.yml:11:12.)" in str(caught.value.remedy)
 
 
 def test_presets_are_ordinary_candidates(edit_spec: Edit) -> None:

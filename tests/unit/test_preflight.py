@@ -60,6 +60,22 @@ def test_a_spec_that_is_fine(workspace: Path, capsys: pytest.CaptureFixture[str]
     assert "20 windows are the least" in " ".join(out.split())
 
 
+def test_tasks_of_the_harness_need_its_environment(
+    workspace: Path,
+    edit_spec: Edit,
+    capsys: pytest.CaptureFixture[str],
+    on: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUANT_ACTION_ENVIRONMENTS", str(workspace / "environments"))
+    on(machine(), WITHOUT_CUDA)
+    edit_spec("gates:\n", "gates:\n  accuracy: {vs: baseline, margin: 0.1}\n")
+    path = edit_spec("kind: choice}", "kind: choice}\n    gsm8k: {lm_eval: gsm8k, limit: 2000}")
+    found = findings(path, capsys, code=0)
+    assert found["environment lm-eval"][0].remedy == "quant-action environments --install lm-eval"
+    assert "2,005 items" in found["accuracy"][0].message
+
+
 def test_every_candidate_and_every_layer_that_does_not_fit_is_named(
     workspace: Path, edit_spec: Edit, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,8 +105,8 @@ def test_a_broken_spec_a_broken_model_and_broken_data(workspace: Path, edit_spec
 
 
 def test_what_is_not_measured_yet_is_a_finding(edit_spec: Edit, capsys: pytest.CaptureFixture[str]) -> None:
-    path = edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    gsm8k: {lm_eval: gsm8k, limit: 5}")
-    assert "lm-evaluation-harness" in findings(path, capsys, code=2)["evaluation"][0].message
+    path = edit_spec("gates:\n", "  latency: {prefill: [8]}\ngates:\n")
+    assert "speed" in findings(path, capsys, code=2)["evaluation"][0].message
 
 
 def test_a_gpu_that_is_not_there(workspace: Path, capsys: pytest.CaptureFixture[str], on: Callable[..., None]) -> None:
@@ -122,7 +138,11 @@ def test_a_container_that_is_too_small_is_told_with_the_job(
 
 
 def test_a_broken_package_is_told_beside_who_asks_for_it(
-    workspace: Path, edit_spec: Edit, capsys: pytest.CaptureFixture[str], on: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    workspace: Path,
+    edit_spec: Edit,
+    capsys: pytest.CaptureFixture[str],
+    on: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     on(machine(), WITHOUT_CUDA)
     error = EngineError("engine theirs of theirs 2.0 cannot be loaded", where="theirs:ENGINE", remedy="Mend theirs.")

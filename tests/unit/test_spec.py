@@ -91,6 +91,20 @@ def test_all_faults_are_told_at_once(edit_spec: Edit) -> None:
     assert "gates.perplexity_ratio.max" in message
 
 
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("{lm_eval: gsm8k, metrics: 3}", "quant.yml:12:25: evaluation.tasks.t.metrics: unknown key; did you mean 'metric'?"),
+        ("{data: a.jsonl, kind: choice, keen: 3}", "quant.yml:12:38: evaluation.tasks.t.keen: unknown key"),
+        ("{lm_eval: ../mine.yaml}", "quant.yml:12:9: evaluation.tasks.t.lm_eval: expected a path below the folder of the spec"),
+        ("{lm_eval: 'a b'}", "evaluation.tasks.t.lm_eval: expected the name of a task of lm-evaluation-harness, or a path ending in .yaml"),
+        ("{lm_eval: gsm8k, metric: 'a b'}", "evaluation.tasks.t.metric: String should match pattern"),
+    ],
+)
+def test_faults_of_a_task(edit_spec: Edit, task: str, message: str) -> None:
+    assert message in fault(edit_spec("gates:\n", f"    t: {task}\ngates:\n"))
+
+
 def test_missing_spec(tmp_path: Path) -> None:
     assert fault(tmp_path / "quant.yml") == "quant.yml: no such file"
 
