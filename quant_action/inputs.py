@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from quant_action.data import Row, check_rows, read_rows, refuse_stubs, shared_text
-from quant_action.errors import DataError, SpecError
+from quant_action.errors import DataError, ModelError, SpecError
 from quant_action.manifest import sha256_of
 from quant_action.model_files import ModelFiles, open_model
 from quant_action.remotes import hub
@@ -31,10 +31,12 @@ class Inputs:
     calibration: DataFile | None
     text: DataFile | None
     tasks: Mapping[str, DataFile]
+    release: ModelFiles | None = None
+    release_digest: str | None = None
 
 
-def open_inputs(loaded: LoadedSpec) -> Inputs:
-    """Read all data files, check every row, refuse stubs and calibration text that is also measured on, hash the model.
+def open_inputs(loaded: LoadedSpec, release: Path | None = None) -> Inputs:
+    """Read all data files, check every row, refuse stubs and calibration text that is also measured on, hash the model and the `release`.
 
     The weights of a Hub model are not fetched: what the Hub says of them is enough to plan. Raises `DataError`, `ModelError`, `SpecError`
     or `RemoteError`.
@@ -54,13 +56,24 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
             check_rows(rows, asked[name].kind)
     _refuse_shared_text(calibration or [], [*(text or []), *chain.from_iterable(tasks.values())])
     model = _open_model(loaded)
-    return Inputs(
+    inputs = Inputs(
         model=model,
         model_digest=model.manifest().digest,
         calibration=_digested(calibration) if calibration else None,
         text=_digested(text) if text else None,
         tasks={name: _digested(rows) for name, rows in tasks.items()},
     )
+    return with_release(inputs, release) if release else inputs
+
+
+def with_release(inputs: Inputs, folder: Path) -> Inputs:
+    """The same inputs, and the last release: a model as `from_pretrained` takes it, checked like any other. Raises `ModelError`."""
+    try:
+        release = open_model(folder, quantized=True)
+    except ModelError as error:
+        error.remedy = "--release takes the folder of what was released last: config, tokenizer and safetensors."
+        raise
+    return replace(inputs, release=release, release_digest=release.manifest().digest)
 
 
 def _read(loaded: LoadedSpec, data: str, *keys: str) -> list[Row]:

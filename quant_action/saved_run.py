@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from quant_action.errors import InputError
 from quant_action.metrics.interface import Subject
 from quant_action.records import Candidate, Evaluation, Failure, Plan, RuntimeCheck
-from quant_action.store import BASELINE, RunFolder, Store
+from quant_action.store import BASELINE, FLOOR, RELEASE, RunFolder, Store
 from quant_action.values import Values
 
 
@@ -16,6 +16,10 @@ class SavedRun:
     folder: RunFolder
     plan: Plan
     baseline: Subject
+    floor: Subject
+    """The baseline a second time."""
+    release: Subject | None
+    """None where the plan has none."""
     candidates: dict[str, Candidate]
     """By id, of those that were made and measured."""
     subjects: dict[str, Subject]
@@ -39,18 +43,22 @@ def load_last_run(store: Store, name: str) -> SavedRun:
     return SavedRun(
         folder=folder,
         plan=plan,
-        baseline=_load_subject(folder, BASELINE),
+        baseline=load_subject(folder, BASELINE),
+        floor=load_subject(folder, FLOOR),
+        release=load_subject(folder, RELEASE) if plan.release else None,
         candidates={id: Candidate.load(folder.candidate(id) / "candidate.json") for id in measured},
-        subjects={id: _load_subject(folder, id) for id in measured},
+        subjects={id: load_subject(folder, id) for id in measured},
         runtimes={id: RuntimeCheck.load(folder.runtime(id)) for id in measured if plan.runtime},
         failures=failures | {id: _not_evaluated(id) for id in ids if id not in measured and id not in failures},
     )
 
 
-def _load_subject(folder: RunFolder, id: str) -> Subject:
+def load_subject(folder: RunFolder, id: str) -> Subject:
+    """A candidate by its id, or what candidates are compared with. Raises `InputError` when the run has not measured it."""
     path = folder.evaluation(id)
     if not (path / "evaluation.json").exists():
-        raise InputError(f"the last run has no evaluation of the {id}", where=str(folder.path), remedy="quant-action evaluate SPEC")
+        remedy = f"quant-action evaluate SPEC{' --release DIR' if id == RELEASE else ''}"
+        raise InputError(f"the last run has no evaluation of the {id}", where=str(folder.path), remedy=remedy)
     return Subject(evaluation=Evaluation.load(path / "evaluation.json"), values=Values.load(path))
 
 

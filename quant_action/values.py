@@ -39,6 +39,9 @@ class Values:
     def tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(item["task"] for item in self.items))
 
+    def of_task(self, task: str) -> tuple[dict[str, Any], ...]:
+        return tuple(item for item in self.items if item["task"] == task)
+
     def correct(self, task: str | None = None) -> dict[tuple[str, str], bool]:
         """(task, item) -> whether the answer was right; of one task, or of all."""
         return {(item["task"], item["item"]): item["correct"] for item in self.items if task in (None, item["task"])}

@@ -20,7 +20,17 @@ from quant_action.records.plan import (
     TextProtocol,
     WeightScheme,
 )
-from quant_action.records.results import Candidate, Estimate, Evaluation, Failure, LogitDifference, Measurement, RuntimeCheck, Stage
+from quant_action.records.results import (
+    Candidate,
+    Estimate,
+    Evaluation,
+    Failure,
+    LogitDifference,
+    Measurement,
+    RuntimeCheck,
+    Stage,
+    SubjectKind,
+)
 from quant_action.records.verdict import CandidateVerdict, Check, Decision, GateLimit, Interval, Outcome, Override, Verdict, Versus
 
 __all__ = [
@@ -48,6 +58,7 @@ __all__ = [
     "RuntimeProtocol",
     "Scheme",
     "Stage",
+    "SubjectKind",
     "TaskProtocol",
     "TextProtocol",
     "Value",

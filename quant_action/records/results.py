@@ -48,6 +48,10 @@ class Candidate(Record):
     versions: dict[str, str]
 
 
+SubjectKind = Literal["baseline", "floor", "release", "candidate"]
+"""The unquantized model; the same a second time, in other batches; the last release; what may become the next."""
+
+
 class Measurement(Value):
     value: float
     n: int
@@ -60,7 +64,7 @@ class Evaluation(Record):
     SCHEMA: ClassVar[str] = "quant_action.evaluation/v1"
 
     key: str
-    subject: Literal["baseline", "candidate"]
+    subject: SubjectKind
     artifact: str
     """Digest of the manifest of the model that was loaded."""
     protocol: str
@@ -69,6 +73,12 @@ class Evaluation(Record):
     """Bytes of the model's weight files."""
     metrics: dict[str, Measurement]
     """By metric id; a task's accuracy is `accuracy:TASK`, all items together `accuracy`."""
+    look: int = 1
+    """After which of the planned looks at the items, from 1; what was measured at earlier ones is in it."""
+    looks: int = 1
+    """How many are planned. A candidate that was settled before the last has the items of the looks until then."""
+    bit_identical: bool | None = None
+    """Of a floor: whether every value per window and item is the baseline's to the last bit."""
     seconds: float
     peak_memory: int
     peak_gpu_memory: int | None

@@ -18,8 +18,7 @@ from quant_action.data import Row, item_id
 from quant_action.errors import DataError, EngineError
 from quant_action.records import TaskProtocol
 from quant_action.scorer.head import score
-from quant_action.scorer.items import batches_by_length
-from quant_action.scorer.model import BATCH_TOKENS, ScoredModel
+from quant_action.scorer.model import ScoredModel
 from quant_action.scorer.prompt import Encoder
 
 
@@ -71,7 +70,7 @@ def log_likelihoods(
     """Sum of the log-likelihoods, nats, of each sequence's tokens from `start` on, in batches of like length, padded on the right."""
     totals = [0.0] * len(sequences)
     done = 0
-    for batch in batches_by_length([len(sequence.ids) for sequence in sequences], tokens=BATCH_TOKENS[model.device]):
+    for batch in model.batching.by_length([len(sequence.ids) for sequence in sequences]):
         width = len(sequences[batch[0]].ids)
         ids, mask = torch.zeros(2, len(batch), width, dtype=torch.int64)
         scored = torch.zeros(len(batch), width - 1, dtype=torch.bool)

@@ -15,8 +15,7 @@ import torch
 from quant_action.data import Row, item_id
 from quant_action.errors import DataError, EngineError
 from quant_action.records import TaskProtocol
-from quant_action.scorer.items import batches_by_length
-from quant_action.scorer.model import BATCH_TOKENS, ScoredModel
+from quant_action.scorer.model import ScoredModel
 from quant_action.scorer.prompt import Encoder
 
 
@@ -33,7 +32,7 @@ def score_generate(
             raise DataError("the prompt is empty, and the tokenizer has no start token to stand in for it", where=row.where)
         model.fits(len(prompt) + task.max_tokens, what="an item with its answer", where=row.where)
     outputs: dict[int, str] = {}
-    for batch in batches_by_length([len(prompt) + task.max_tokens for prompt in prompts], tokens=BATCH_TOKENS[model.device]):
+    for batch in model.batching.by_length([len(prompt) + task.max_tokens for prompt in prompts]):
         written = greedy(
             model,
             [prompts[index] for index in batch],

@@ -10,6 +10,7 @@ import torch
 
 from quant_action.checkpoints.load import load_model
 from quant_action.errors import DataError, EngineError
+from quant_action.scorer.batching import Batching
 from quant_action.scorer.head import Head
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
@@ -30,6 +31,7 @@ class ScoredModel:
     """Positions that the model was made for."""
     end_tokens: frozenset[int]
     """Tokens that end an answer."""
+    batching: Batching
 
     @classmethod
     def load(cls, folder: Path, *, device: str, tokenizer: Any) -> ScoredModel:
@@ -52,6 +54,7 @@ class ScoredModel:
             device=device,
             context=int(getattr(config, "max_position_embeddings", None) or torch.iinfo(torch.int64).max),
             end_tokens=frozenset(token for end in ends for token in _as_list(end)),
+            batching=Batching(tokens=BATCH_TOKENS[device]),
         )
         scored._check_head(model)
         return scored

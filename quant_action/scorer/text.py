@@ -2,7 +2,7 @@
 
 All rows, chat messages through the chat template, are joined by an empty line and tokenized once by the base model's tokenizer, with
 its start token first if it adds one. Windows of `window` tokens do not overlap, and the tail that fills none is dropped. Every position
-but the first of a window is scored, given what stands before it in the window. Batches are the same for every model. This is the
+but the first of a window is scored, given what stands before it in the window. Batches are the same for every model (`batching.py`). This is the
 convention of the GPTQ and AWQ papers; llama.cpp's, which scores the second half of each window only, gives other numbers.
 """
 
@@ -17,7 +17,7 @@ import torch
 from quant_action.data import check_rows, read_rows
 from quant_action.errors import DataError, EngineError
 from quant_action.scorer.head import Scores, score
-from quant_action.scorer.model import BATCH_TOKENS, ScoredModel
+from quant_action.scorer.model import ScoredModel
 from quant_action.scorer.prompt import Encoder
 from quant_action.scorer.states import HEAD, load_head, load_states, save_states
 from quant_action.values import Windows
@@ -55,23 +55,25 @@ def score_text(
         states.mkdir(parents=True, exist_ok=True)
         model.head.save(states / HEAD)
     base_head = load_head(baseline, device=model.device) if baseline else None
-    per_batch = max(1, BATCH_TOKENS[model.device] // windows.shape[1])
-    parts: list[Scores] = []
-    for batch, first in enumerate(range(0, len(windows), per_batch)):
-        ids = windows[first : first + per_batch].to(model.device)
+    parts: dict[int, Scores] = {}
+    done = 0
+    for batch, indices in enumerate(model.batching.in_order(*windows.shape)):
+        first = indices.start
+        ids = windows[first : indices.stop].to(model.device)
         hidden = model.states(ids)[:, :-1]
         _require_finite(hidden, first, "hidden states")
-        against = (base_head, load_states(baseline, batch, ids=ids).flatten(0, 1)) if baseline and base_head else None
+        against = (base_head, load_states(baseline, first, ids=ids).flatten(0, 1)) if baseline and base_head else None
         scores = score(model.head, hidden.flatten(0, 1), ids[:, 1:].flatten(), baseline=against)
         _require_finite(scores.nll.view(len(ids), -1), first, "log-likelihoods")
         _require_finite(scores.kl.view(len(ids), -1), first, "KL divergences")
         if states:
             save_states(states, batch, ids=ids, hidden=hidden)
-        parts.append(scores)
-        progress("score text", min(first + per_batch, len(windows)), len(windows))
+        parts[first] = scores
+        done += len(indices)
+        progress("score text", done, len(windows))
 
     def column(name: str) -> np.ndarray:
-        array: np.ndarray = torch.cat([getattr(part, name) for part in parts]).view(len(windows), -1).cpu().numpy()
+        array: np.ndarray = torch.cat([getattr(parts[first], name) for first in sorted(parts)]).view(len(windows), -1).cpu().numpy()
         return array
 
     return Windows(nll=column("nll"), kl=column("kl"), top1=column("top1"))

@@ -2,9 +2,14 @@
 
 Its request, the output being an empty folder:
 
-    {"verb": "evaluate", "subject": "baseline" | "candidate", "model": "/path", "device": "cpu" | "cuda", "output": "/path",
-     "baseline": {"model": "/path", "states": "/path", "bits": 4, "group_size": 64} | null, "protocol": {...},
-     "data": {"text": "/path" | null, "tasks": {"id": "/path"}}}
+    {"verb": "evaluate", "subject": "baseline" | "floor" | "release" | "candidate", "model": "/path", "device": "cpu" | "cuda",
+     "baseline": {"model": "/path", "states": "/path"} | null, "rounding": {"bits": 4, "group_size": 64} | null, "protocol": {...},
+     "data": {"text": "/path" | null, "tasks": {"id": "/path"}}, "look": {"after": 0.25, "upto": 0.5, "earlier": "/path" | null},
+     "output": "/path"}
+
+`baseline` is what the model is compared with; the floor is the baseline's own model, in other batches. With `rounding` the layers are
+compared with the original's, too. A look asks each task's items between two shares of them, and adds to what the look before it left in
+the folder `earlier`: the text is scored at the first.
 
 It writes `windows.npz` and `items.jsonl` (see `values.py`), for a baseline `states/` too (see `states.py`), and answers
 
@@ -15,6 +20,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,13 +28,13 @@ from typing import Any
 import torch
 
 from quant_action.checkpoints.load import load_tokenizer
-from quant_action.data import Row
+from quant_action.data import Row, item_id
 from quant_action.errors import EnvironmentMissing
 from quant_action.metrics import measure_all
 from quant_action.records import Protocol
 from quant_action.scorer.choice import score_choice
 from quant_action.scorer.generate import score_generate
-from quant_action.scorer.items import task_rows
+from quant_action.scorer.items import rows_between, task_rows
 from quant_action.scorer.model import COMPUTE_DTYPE, ScoredModel
 from quant_action.scorer.prompt import Encoder
 from quant_action.scorer.reconstruction import check_layers
@@ -61,23 +67,27 @@ def evaluate(request: dict[str, Any], progress: Callable[[str, int, int], None])
 def measure(request: dict[str, Any], progress: Callable[[str, int, int], None]) -> Values:
     """Score text and tasks. Everything is read before the model is: a bad file shall not cost the minutes of loading it."""
     folder, data, baseline, device = Path(request["model"]), request["data"], request["baseline"], request["device"]
+    look, rounding = request["look"], request["rounding"]
     protocol = Protocol.model_validate(request["protocol"])
+    earlier = Values.load(Path(look["earlier"])) if look["earlier"] else None
     tokenizer = load_tokenizer(folder)
     encoder = Encoder(load_tokenizer(Path(baseline["model"])), tokenizer) if baseline else Encoder(tokenizer)
-    text = text_windows(Path(data["text"]), encoder, window=protocol.text.window) if protocol.text else None
+    text = text_windows(Path(data["text"]), encoder, window=protocol.text.window) if protocol.text and not earlier else None
     tasks = [(task, task_rows(task, Path(data["tasks"][task.id]))) for task in protocol.tasks]
     model = ScoredModel.load(folder, device=device, tokenizer=tokenizer)
-    windows = None
+    if request["subject"] == "floor":
+        model = replace(model, batching=model.batching.other())
+    windows = earlier.windows if earlier else None
     if text is not None:
         model.fits(text.shape[1], what="a window", where="evaluation.text.window")
-    if baseline:
+    if rounding:
         probe = text[:1] if text is not None else _first_prompt(encoder, tasks[0][1][0])
         check_layers(
             model.decoder,
             Path(baseline["model"]),
             probe.to(device),
-            bits=baseline["bits"],
-            group_size=baseline["group_size"],
+            bits=rounding["bits"],
+            group_size=rounding["group_size"],
             dtype=COMPUTE_DTYPE[device],
             device=device,
             progress=progress,
@@ -90,7 +100,12 @@ def measure(request: dict[str, Any], progress: Callable[[str, int, int], None]) 
             states=None if baseline else Path(request["output"]) / STATES,
             progress=progress,
         )
-    items = [item for task, rows in tasks for item in TASKS[task.kind](model, encoder, task, rows, progress=progress)]
+    items: list[dict[str, Any]] = []
+    for task, rows in tasks:
+        asked = rows_between(rows, after=look["after"], upto=look["upto"])
+        new = TASKS[task.kind](model, encoder, task, asked, progress=progress)
+        known = {item["item"]: item for item in (*(earlier.of_task(task.id) if earlier else ()), *new)}
+        items += [known[id] for id in map(item_id, rows) if id in known]
     return Values(windows=windows, items=tuple(items))
 
 

@@ -15,6 +15,14 @@ from quant_action.spec.source import SpecSource, parse_source, read_source
 from quant_action.spec.types import HUB_ID, Commit, DataPath, Id, Name, Positive, SpecModel
 
 
+SUBJECTS = {
+    "baseline": "the unquantized model",
+    "floor": "the unquantized model measured a second time",
+    "release": "the last released artifact",
+}
+"""Names that no candidate can have: a run measures these too."""
+
+
 class Model(SpecModel):
     source: Annotated[str, StringConstraints(min_length=1, max_length=400)]
     """A Hugging Face Hub id (`organisation/name`), or a path relative to the spec."""
@@ -63,8 +71,9 @@ class Spec(SpecModel):
             raise ValueError("evaluation needs text, tasks or both: without them nothing can be judged")
         if self.evaluation.runtime and self.evaluation.text is None:
             raise ValueError("evaluation.runtime compares on the evaluation's text: give evaluation.text too")
-        if "baseline" in self.candidates:
-            raise ValueError("no candidate can be called baseline: that is the unquantized model")
+        for name, meaning in SUBJECTS.items():
+            if name in self.candidates:
+                raise ValueError(f"no candidate can be called {name}: that is {meaning}")
         return self
 
 

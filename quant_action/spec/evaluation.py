@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 
 from quant_action.spec.types import DataPath, Id, Positive, SpecModel
 
@@ -45,9 +46,24 @@ class Latency(SpecModel):
     batch: list[Positive] = Field(default=[1])
 
 
+NEAREST_LOOKS = 0.01
+"""Between two looks lies at least this share of the items."""
+
+
+def _rising(looks: list[float]) -> list[float]:
+    if looks[-1] != 1 or any(late - early < NEAREST_LOOKS - 1e-9 for early, late in pairwise((0.0, *looks))):
+        raise ValueError(f"expected shares that rise to 1 by {NEAREST_LOOKS} or more, such as [0.25, 0.5, 1]")
+    return looks
+
+
+Looks = Annotated[list[float], Field(min_length=1, max_length=20), AfterValidator(_rising)]
+
+
 class Evaluation(SpecModel):
     text: Text | None = None
     tasks: dict[Id, Task] = Field(default={})
+    looks: Looks = Field(default=[1.0])
+    """Shares of each task's items after which gates on items may be decided; each look makes every one a little stricter."""
     latency: Latency | None = None
     runtime: bool = False
     """Load every artifact with the library that will serve it, and compare what it computes with what was scored; needs text."""

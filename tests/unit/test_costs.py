@@ -50,6 +50,8 @@ def scoring(**changes: Any) -> ScoreWork:
     settings: dict[str, Any] = {
         "shape": SEVEN_B,
         "scheme": GPTQ,
+        "compared": True,
+        "checked": True,
         "text_tokens": TOKENS,
         "task_tokens": 0,
         "written_tokens": 0,
@@ -155,10 +157,11 @@ def test_a_cpu_has_no_gpu_memory_and_a_gpu_spares_the_host() -> None:
 
 
 def test_seven_billion_parameters_do_not_fit_a_small_machine() -> None:
-    baseline = costs.score(scoring(scheme=None, gpu=None))
+    alone: dict[str, Any] = {"scheme": None, "compared": False, "checked": False}
+    baseline = costs.score(scoring(**alone, gpu=None))
     assert baseline.memory > 4 * SEVEN_B.parameters
     assert baseline.disk == pytest.approx(TOKENS * 4096 * 4 + 32_000 * 4096 * 4, rel=0.01)
-    gpu = costs.score(scoring(scheme=None))
+    gpu = costs.score(scoring(**alone))
     assert gpu.gpu_memory is not None
     assert 2 * SEVEN_B.parameters < gpu.gpu_memory < 1.25 * 2 * SEVEN_B.parameters
     assert gpu.disk == pytest.approx(TOKENS * 4096 * 2 + 32_000 * 4096 * 2, rel=0.01)
@@ -192,6 +195,14 @@ def test_scoring_takes_more_for_more(layers: int, text: int, steps: int) -> None
     assert other.disk > one.disk
 
 
+def test_the_floor_reads_what_the_baseline_left_and_leaves_nothing_of_the_kind() -> None:
+    baseline = costs.score(scoring(scheme=None, compared=False, checked=False, gpu=None))
+    floor = costs.score(scoring(scheme=None, compared=True, checked=False, gpu=None))
+    assert floor.disk == costs.VALUES * TOKENS < baseline.disk / 100
+    assert baseline.seconds < floor.seconds
+    assert baseline.memory < floor.memory < 1.1 * baseline.memory
+
+
 def test_what_there_is_to_score() -> None:
     task = {"digest": "x", "data": "x", "max_tokens": 32}
     protocol = Protocol(
@@ -200,11 +211,21 @@ def test_what_there_is_to_score() -> None:
     )
     sizes = {"c": DataSize(bytes=21_000, rows=100), "g": DataSize(bytes=2_100, rows=10)}
     shape = Shape(**{**vars(SEVEN_B), "vocabulary": 512})
-    found = score_work(shape, None, protocol, text=DataSize(bytes=21_000, rows=9), tasks=sizes, gpu=None, cores=2)
+
+    def between(after: float, upto: float) -> ScoreWork:
+        text = DataSize(bytes=21_000, rows=9)
+        return score_work(
+            shape, None, protocol, compared=False, checked=False, after=after, upto=upto, text=text, tasks=sizes, gpu=None, cores=2
+        )
+
+    found = between(0.0, 1.0)
     assert found.text_tokens == 10_000
     assert found.task_tokens == 50 * 2 * 100 + 10 * 100
     assert found.written_tokens == 10 * 32
     assert found.steps == 32  # all ten fit one batch
+    looks = [between(0.0, 0.25), between(0.25, 1.0)]
+    assert [look.text_tokens for look in looks] == [10_000, 0]
+    assert [look.task_tokens for look in looks] == [13 * 200 + 3 * 100, 37 * 200 + 7 * 100]
 
 
 def test_bytes_per_token_of_the_two_examples() -> None:
