@@ -90,7 +90,7 @@ def evaluate_candidate(
     *,
     look: int = 1,
 ) -> Evaluation:
-    """Measure a candidate against the baseline, which must have been measured, up to the items of a look; earlier ones must have been taken.
+    """Measure a candidate against the baseline, which must have been measured, up to the items of a look; earlier ones come before.
 
     Raises the errors of `workers.process.run_worker`, and `IntegrityError` where the earlier look is not in the cache.
     """

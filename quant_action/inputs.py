@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class DataFile:
     digest: str
     """sha256 of the bytes."""
     rows: int
+    slices: Mapping[str, int] = field(default_factory=dict)
+    """Slice -> rows that say they belong to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +96,8 @@ def _named_at(loaded: LoadedSpec, *keys: str) -> Iterator[None]:
 
 def _digested(rows: list[Row]) -> DataFile:
     path = Path(rows[0].file)
-    return DataFile(path=path, digest=sha256_of(path), rows=len(rows))
+    slices = Counter(name for row in rows if isinstance(name := row.value.get("slice"), str))
+    return DataFile(path=path, digest=sha256_of(path), rows=len(rows), slices=slices)
 
 
 def _refuse_shared_text(calibration: list[Row], evaluated: list[Row]) -> None:

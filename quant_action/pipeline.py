@@ -1,10 +1,11 @@
-"""The whole product on one screen: spec -> plan -> evaluate what is compared with -> quantize -> evaluate (-> check_runtime) -> judge -> report."""
+"""The whole product on one screen: spec -> plan -> quantize -> evaluate (-> check_runtime) -> judge -> report."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -23,10 +24,11 @@ from quant_action.evaluate import (
     release_key,
 )
 from quant_action.formats import FORMATS
-from quant_action.gates import gate_limits
+from quant_action.gates import gate_limits, measured_of, overrides_of
 from quant_action.hardware import device_class, read_machine
 from quant_action.inputs import Inputs, fetch_weights, open_inputs
-from quant_action.judge import judge
+from quant_action.judge import judge, undecided
+from quant_action.metrics.interface import Subject
 from quant_action.plan import make_plan
 from quant_action.quantize import cached_candidate, quantize
 from quant_action.records import Candidate, Decision, Evaluation, Failure, Job, Plan, RuntimeCheck, Stage, Verdict
@@ -39,7 +41,7 @@ from quant_action.store import BASELINE, FLOOR, RELEASE, RunFolder, Store
 from quant_action.workers.environment import HOST, Environment, interpreter
 from quant_action.workers.torch_build import torch_build
 
-DECISION_CODES = {Decision.APPROVED: 0, Decision.REJECTED: 1, Decision.INCONCLUSIVE: 3}
+DECISION_CODES = {Decision.APPROVED: 0, Decision.REJECTED: 1, Decision.INCONCLUSIVE: 3, Decision.BROKEN: 4}
 
 
 class Listener(Protocol):
@@ -180,20 +182,34 @@ def evaluate_only(settings: Settings, chosen: str | None, listener: Listener) ->
 
 
 def judge_saved(settings: Settings) -> Verdict:
-    """Judge the last run's records under the spec as it is now; needs no model, no data and no GPU."""
+    """Judge the last run's records under the spec as it is now; needs no model, no data and no GPU.
+
+    Gates and overrides are the spec's. The looks are the plan's: they were fixed before anything was measured.
+    """
     loaded = load_spec(settings.spec)
     saved = load_last_run(store_of(loaded, settings), loaded.spec.name)
-    verdict = judge(
-        plan_key=saved.plan.key,
-        gates={job.id: gate_limits(loaded, job.scheme.bits) for job in saved.plan.jobs},
-        baseline=saved.baseline,
-        release=None,
-        candidates={**saved.subjects, **saved.failures},
-        required=[id for id, candidate in loaded.spec.candidates.items() if candidate.required],
-        choose=loaded.spec.release.choose,
-    )
+    candidates: dict[str, Subject | Failure] = {**saved.subjects, **saved.failures}
+    verdict = _judge(loaded, saved.plan, saved.baseline, saved.floor, saved.release, candidates)
     verdict.save(saved.folder.verdict)
     return verdict
+
+
+def _judge(
+    loaded: LoadedSpec, plan: Plan, baseline: Subject, floor: Subject, release: Subject | None, candidates: Mapping[str, Subject | Failure]
+) -> Verdict:
+    measured = measured_of(baseline.values)
+    return judge(
+        plan_key=plan.key,
+        gates={job.id: gate_limits(loaded, job.scheme.bits, measured) for job in plan.jobs},
+        baseline=baseline,
+        release=release,
+        floor=floor,
+        candidates=candidates,
+        required=[id for id, candidate in loaded.spec.candidates.items() if candidate.required],
+        choose=loaded.spec.release.choose,
+        looks=plan.looks,
+        overrides=overrides_of(loaded),
+    )
 
 
 def report_saved(settings: Settings) -> Finished:
@@ -294,7 +310,9 @@ def measure_floor(session: Session, listener: Listener) -> Evaluation:
     """The baseline a second time."""
     known = cached_evaluation(session.store, floor_key(session.plan)) is not None
     evaluation = evaluate_floor(session.plan, session.inputs, session.store, listener.step(FLOOR, "evaluate"), session.timeout)
-    listener.done(FLOOR, "evaluate", f"{_spent(evaluation, known=known)}, {'the same' if evaluation.bit_identical else 'not the same'} bits")
+    listener.done(
+        FLOOR, "evaluate", f"{_spent(evaluation, known=known)}, {'the same' if evaluation.bit_identical else 'not the same'} bits"
+    )
     return evaluation
 
 
@@ -352,15 +370,9 @@ def _look_at(session: Session, job: Job, candidate: Candidate, look: int, listen
 
 def _is_settled(session: Session, job: Job) -> bool:
     """Whether another look at the items could change nothing, as the judge sees it."""
-    run, plan = session.run, session.plan
-    verdict = _judge(
-        session.loaded,
-        plan,
-        baseline=load_subject(run, BASELINE),
-        floor=load_subject(run, FLOOR),
-        release=load_subject(run, RELEASE) if plan.release else None,
-        candidates={job.id: load_subject(run, job.id)},
-    )
+    plan, measured = session.plan, partial(load_subject, session.run)
+    release = measured(RELEASE) if plan.release else None
+    verdict = _judge(session.loaded, plan, measured(BASELINE), measured(FLOOR), release, {job.id: measured(job.id)})
     return not undecided(next(judged.checks for judged in verdict.candidates if judged.id == job.id))
 
 

@@ -10,7 +10,6 @@ from quant_action.check import (
     engine_findings,
     environment_disk_findings,
     environment_findings,
-    evidence_findings,
     gpu_findings,
     memory_findings,
     token_finding,
@@ -31,6 +30,7 @@ from quant_action.estimate import (
     text_tokens,
 )
 from quant_action.evaluate import cached_evaluation, floor_key, last_look, release_key
+from quant_action.evidence import evidence_findings, planned_of
 from quant_action.findings import Finding, Findings, of_error, ok
 from quant_action.formats.wording import format_bytes
 from quant_action.hardware import Machine, device_class, free_disk, read_machine
@@ -157,10 +157,9 @@ def _planned(settings: Settings, loaded: LoadedSpec, inputs: Inputs, device: str
     session = Session(loaded=loaded, inputs=inputs, plan=plan, store=store, timeout=settings.timeout)
     expected, environments = forecast(session), session.environments
     missing = [name for name in environments if not Environment(name).is_complete]
-    items = sum(min(task.limit or inputs.tasks[task.id].rows, inputs.tasks[task.id].rows) for task in plan.protocol.tasks)
     return [
         *found,
-        *evidence_findings(loaded, plan.jobs, items=items, text_tokens=text_tokens(plan, inputs)),
+        *evidence_findings(loaded, plan.jobs, planned_of(plan, inputs), text_tokens=text_tokens(plan, inputs)),
         *gpu,
         *_host(machine, device),
         *torch_findings(machine, device, {name: torch_build(name) for name in environments}),

@@ -27,7 +27,7 @@ from quant_action.values import Values
 
 __all__ = ["Report", "build_report", "describe"]
 
-ORDER = (Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL, Outcome.NOT_EVALUATED, Outcome.NOT_APPLICABLE)
+ORDER = (Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL, Outcome.VOID, Outcome.NOT_EVALUATED, Outcome.NOT_APPLICABLE)
 
 
 def build_report(

@@ -39,7 +39,7 @@ def load_last_run(store: Store, name: str) -> SavedRun:
     ids = [job.id for job in plan.jobs]
     failures = {id: Failure.load(folder.failure(id)) for id in ids if folder.failure(id).exists()}
     checked = {id for id in ids if plan.runtime is None or folder.runtime(id).exists()}
-    measured = [id for id in ids if id not in failures and id in checked and (folder.evaluation(id) / "evaluation.json").exists()]
+    measured = [id for id in ids if id not in failures and id in checked and _is_measured(folder, id)]
     return SavedRun(
         folder=folder,
         plan=plan,
@@ -53,10 +53,14 @@ def load_last_run(store: Store, name: str) -> SavedRun:
     )
 
 
+def _is_measured(folder: RunFolder, id: str) -> bool:
+    return (folder.evaluation(id) / "evaluation.json").exists()
+
+
 def load_subject(folder: RunFolder, id: str) -> Subject:
     """A candidate by its id, or what candidates are compared with. Raises `InputError` when the run has not measured it."""
     path = folder.evaluation(id)
-    if not (path / "evaluation.json").exists():
+    if not _is_measured(folder, id):
         remedy = f"quant-action evaluate SPEC{' --release DIR' if id == RELEASE else ''}"
         raise InputError(f"the last run has no evaluation of the {id}", where=str(folder.path), remedy=remedy)
     return Subject(evaluation=Evaluation.load(path / "evaluation.json"), values=Values.load(path))

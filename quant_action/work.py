@@ -6,8 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from quant_action.portions import items_at
 from quant_action.model_files import ModelFiles, Tensor
+from quant_action.portions import items_at
 from quant_action.records import Protocol, Scheme, WeightScheme
 
 LAYER = re.compile(r"^.*?\.\d+(?=\.)")

@@ -21,6 +21,7 @@ ELEMENTS = {
     Outcome.FAIL: "failure",
     Outcome.INCONCLUSIVE: "error",
     Outcome.NOT_EVALUATED: "error",
+    Outcome.VOID: "error",
     Outcome.NOT_APPLICABLE: "skipped",
 }
 

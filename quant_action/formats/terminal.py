@@ -13,7 +13,12 @@ from quant_action.records import Decision, Outcome
 
 STYLES = {Outcome.PASS: "green", Outcome.FAIL: "red", Outcome.INCONCLUSIVE: "yellow"}
 
-DECISION_STYLES = {Decision.APPROVED: "bold green", Decision.REJECTED: "bold red", Decision.INCONCLUSIVE: "bold yellow"}
+DECISION_STYLES = {
+    Decision.APPROVED: "bold green",
+    Decision.REJECTED: "bold red",
+    Decision.INCONCLUSIVE: "bold yellow",
+    Decision.BROKEN: "bold red",
+}
 
 WIDE = 120
 """Columns of a console that has room for intervals and top-1 agreement."""

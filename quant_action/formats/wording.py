@@ -21,14 +21,22 @@ SYMBOLS = {
     Outcome.INCONCLUSIVE: "❔",
     Outcome.NOT_APPLICABLE: "➖",
     Outcome.NOT_EVALUATED: "⛔",
+    Outcome.VOID: "🚫",
 }
 
 DECISIONS = {
     Decision.APPROVED: ("✅", "Approved"),
     Decision.REJECTED: ("❌", "Rejected"),
     Decision.INCONCLUSIVE: ("❔", "Inconclusive"),
+    Decision.BROKEN: ("🚫", "Broken"),
 }
 
+CONSEQUENCES = {
+    Decision.REJECTED: "no candidate may be released",
+    Decision.INCONCLUSIVE: "more data is needed to decide",
+    Decision.BROKEN: "the baseline does not pass against itself",
+}
+"""Of a decision without a winner."""
 
 LEGEND = (
     "✅ the whole interval is within the limit · ❌ the whole interval is beyond it · ❔ it reaches across. "
@@ -115,7 +123,7 @@ def headline(report: Report) -> str:
     symbol, word = DECISIONS[report.decision]
     if report.winner:
         return f"{symbol} {word}: release {report.winner}"
-    return f"{symbol} {word}: {'no candidate may be released' if report.decision is Decision.REJECTED else 'more data is needed to decide'}"
+    return f"{symbol} {word}: {CONSEQUENCES[report.decision]}"
 
 
 def tally(report: Report) -> str:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from quant_action.metrics.interface import Difference, Subject
-from quant_action.metrics.intervals import exp, jackknife, mapped, quantile_interval, t_interval
+from quant_action.metrics.intervals import LEVEL, exp, jackknife, mapped, quantile_interval, t_interval
 from quant_action.metrics.pairing import paired_windows, windows_of
 from quant_action.records import Interval, Measurement
 from quant_action.values import Values
@@ -47,13 +47,13 @@ class Divergence:
         value = self._statistic(values.windows.kl)
         return {self.id: Measurement(value=value, n=len(values.windows.kl))} if math.isfinite(value) else {}
 
-    def compare(self, candidate: Subject, reference: Subject | None) -> Difference | None:
+    def compare(self, candidate: Subject, reference: Subject | None, level: float = LEVEL) -> Difference | None:
         if reference is None or reference.evaluation.subject == "baseline":
             windows = windows_of(candidate)
             if windows is None:
                 return None
             kl = windows.kl
-            return Difference(value=self._statistic(kl), interval=self._interval(kl), n=len(kl), unit=self.unit, samples="windows")
+            return Difference(value=self._statistic(kl), interval=self._interval(kl, level), n=len(kl), unit=self.unit, samples="windows")
         pair = paired_windows(candidate, reference)
         if pair is None:
             return None
@@ -62,7 +62,7 @@ class Divergence:
         mine, theirs = pair[0].kl, pair[1].kl
         full = math.log(max(self._statistic(mine), FLOOR) / max(self._statistic(theirs), FLOOR))
         without = np.log(np.maximum(self._without_each(mine), FLOOR) / np.maximum(self._without_each(theirs), FLOOR))
-        interval = mapped(jackknife(full, without), exp, method="jackknife over windows")
+        interval = mapped(jackknife(full, without, level=level), exp, method="jackknife over windows")
         return Difference(value=exp(full), interval=interval, n=len(mine), unit="x", samples="windows")
 
     def _statistic(self, kl: np.ndarray) -> float:
@@ -70,8 +70,8 @@ class Divergence:
 
         return float(np.quantile(kl, self._quantile) if self._quantile else kl.mean())
 
-    def _interval(self, kl: np.ndarray) -> Interval:
-        interval = quantile_interval(kl, self._quantile) if self._quantile else t_interval(kl.mean(axis=1))
+    def _interval(self, kl: np.ndarray, level: float) -> Interval:
+        interval = quantile_interval(kl, self._quantile, level=level) if self._quantile else t_interval(kl.mean(axis=1), level=level)
         return mapped(interval, float, method=f"{interval.method} over windows")
 
     def _without_each(self, kl: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from quant_action.metrics.interface import Difference, Subject
-from quant_action.metrics.intervals import wilson
+from quant_action.metrics.intervals import LEVEL, wilson
 from quant_action.metrics.pairing import paired_items
 from quant_action.records import Measurement
 from quant_action.values import Values
@@ -24,10 +24,10 @@ class Flips:
         """Nothing: it takes two models."""
         return {}
 
-    def compare(self, candidate: Subject, reference: Subject | None) -> Difference | None:
+    def compare(self, candidate: Subject, reference: Subject | None, level: float = LEVEL) -> Difference | None:
         pairs = paired_items(candidate, reference, None) if reference else []
         if not pairs:
             return None
-        flipped = sum(mine != theirs for mine, theirs in pairs)
-        interval = wilson(successes=flipped, n=len(pairs))
+        flipped = sum(mine != theirs for mine, theirs, _ in pairs)
+        interval = wilson(successes=flipped, n=len(pairs), level=level)
         return Difference(value=flipped / len(pairs), interval=interval, n=len(pairs), unit=self.unit, samples="items")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from quant_action.metrics.intervals import LEVEL
 from quant_action.records import Evaluation, Interval, Measurement
 from quant_action.values import Values
 
@@ -50,8 +51,10 @@ class Metric(Protocol):
         """Metric id -> measurement; empty when the evaluation has no such values. Raises nothing."""
         ...
 
-    def compare(self, candidate: Subject, reference: Subject | None) -> Difference | None:
-        """The paired difference that gates judge (what it is, the formula says); None when there is nothing to compare.
+    def compare(self, candidate: Subject, reference: Subject | None, level: float = LEVEL) -> Difference | None:
+        """The paired difference that gates judge (what it is, the formula says), its interval two-sided at `level`.
+
+        None when there is nothing to compare.
 
         Raises `IntegrityError` when the two were not measured on the same windows or items.
         """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import NamedTuple
+
 from quant_action.errors import IntegrityError
 from quant_action.metrics.interface import Subject
 from quant_action.values import Windows
@@ -38,15 +41,29 @@ def paired_windows(candidate: Subject, reference: Subject) -> tuple[Windows, Win
     return mine, theirs
 
 
-def paired_items(candidate: Subject, reference: Subject, task: str | None) -> list[tuple[bool, bool]]:
-    """(candidate right, reference right) of every item of one task or of all. Raises `IntegrityError` when the items differ."""
+class PairedItem(NamedTuple):
+    mine: bool
+    """Whether the candidate is right."""
+    theirs: bool
+    """Whether the reference is."""
+    group: Hashable
+    """What the item shares with others that are not independent of it, whichever task they are of; else the item itself."""
+
+
+def paired_items(candidate: Subject, reference: Subject, task: str | None) -> list[PairedItem]:
+    """Every item of one task or of all, as the candidate was asked it.
+
+    A candidate that was stopped at an early look has the items of the first looks only; any other difference raises `IntegrityError`.
+    """
     _same_protocol(candidate, reference)
     mine, theirs = candidate.values.correct(task), reference.values.correct(task)
-    if odd := sorted(mine.keys() ^ theirs.keys()):
+    stopped = candidate.evaluation.look < candidate.evaluation.looks
+    if odd := sorted(mine.keys() - theirs.keys() if stopped else mine.keys() ^ theirs.keys()):
         name, item = odd[0]
         message = f"{len(odd)} task items stand in only one of two evaluations, the first of them {item!r} of {name}"
         raise IntegrityError(message, where=_name(candidate), remedy=REMEDY)
-    return [(mine[item], theirs[item]) for item in mine]
+    groups = {(item["task"], item["item"]): ("group", item["group"]) for item in candidate.values.items if "group" in item}
+    return [PairedItem(mine[item], theirs[item], groups.get(item, item)) for item in mine]
 
 
 def _same_protocol(candidate: Subject, reference: Subject) -> None:

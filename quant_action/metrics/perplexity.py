@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 from quant_action.metrics.interface import Difference, Subject
-from quant_action.metrics.intervals import exp, mapped, t_interval
+from quant_action.metrics.intervals import LEVEL, exp, mapped, t_interval
 from quant_action.metrics.pairing import paired_windows, windows_of
 from quant_action.records import Measurement
 from quant_action.values import Values
@@ -27,7 +27,7 @@ class Perplexity:
         mean = float(values.windows.nll.mean())
         return {self.id: Measurement(value=exp(mean), n=len(values.windows.nll))} if math.isfinite(mean) else {}
 
-    def compare(self, candidate: Subject, reference: Subject | None) -> Difference | None:
+    def compare(self, candidate: Subject, reference: Subject | None, level: float = LEVEL) -> Difference | None:
         if reference is None:
             windows = windows_of(candidate)
             if windows is None:
@@ -40,7 +40,7 @@ class Perplexity:
             nll = (pair[0].nll - pair[1].nll).mean(axis=1)
         return Difference(
             value=exp(float(nll.mean())),
-            interval=mapped(t_interval(nll), exp, method="t over windows"),
+            interval=mapped(t_interval(nll, level=level), exp, method="t over windows"),
             n=len(nll),
             unit="x" if reference else self.unit,
             samples="windows",

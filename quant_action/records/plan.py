@@ -134,5 +134,5 @@ class Plan(Record):
     release: ModelRef | None = None
     """What was released last, to compare with; its source is the folder's name. Absent before the first release."""
     looks: tuple[float, ...] = (1.0,)
-    """Shares of each task's items after which gates on items may be decided."""
+    """Shares of each task's items after which gates on items may be decided: fixed here, before anything is measured."""
     jobs: tuple[Job, ...]

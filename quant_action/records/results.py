@@ -74,9 +74,8 @@ class Evaluation(Record):
     metrics: dict[str, Measurement]
     """By metric id; a task's accuracy is `accuracy:TASK`, all items together `accuracy`."""
     look: int = 1
-    """After which of the planned looks at the items, from 1; what was measured at earlier ones is in it."""
+    """After which look at the items it ends, from 1; all items were asked when it is the last of `looks`."""
     looks: int = 1
-    """How many are planned. A candidate that was settled before the last has the items of the looks until then."""
     bit_identical: bool | None = None
     """Of a floor: whether every value per window and item is the baseline's to the last bit."""
     seconds: float

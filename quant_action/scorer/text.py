@@ -2,8 +2,8 @@
 
 All rows, chat messages through the chat template, are joined by an empty line and tokenized once by the base model's tokenizer, with
 its start token first if it adds one. Windows of `window` tokens do not overlap, and the tail that fills none is dropped. Every position
-but the first of a window is scored, given what stands before it in the window. Batches are the same for every model (`batching.py`). This is the
-convention of the GPTQ and AWQ papers; llama.cpp's, which scores the second half of each window only, gives other numbers.
+but the first of a window is scored, given what stands before it in the window. Batches are the same for every model (`batching.py`).
+This is the convention of the GPTQ and AWQ papers; llama.cpp's, which scores the second half of each window only, gives other numbers.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from quant_action.spec.candidates import (
 )
 from quant_action.spec.document import Calibration, LoadedSpec, Model, Release, Spec, json_schema, load_spec, parse_spec
 from quant_action.spec.evaluation import DataTask, Evaluation, Latency, LmEvalTask, Text
-from quant_action.spec.gates import CeilingGate, FloorGate, Gates, MarginGate, RatioGate, ReleaseRatioGate, SizeGate
+from quant_action.spec.gates import CeilingGate, FloorGate, Gate, Gates, MarginGate, RatioGate, ReleaseRatioGate, SizeGate, SpeedGate
 from quant_action.spec.types import HUB_ID, NAME, SpecModel
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "DataTask",
     "Evaluation",
     "FloorGate",
+    "Gate",
     "Gates",
     "GptqCandidate",
     "Latency",
@@ -43,6 +44,7 @@ __all__ = [
     "SizeGate",
     "Spec",
     "SpecModel",
+    "SpeedGate",
     "Text",
     "json_schema",
     "load_spec",

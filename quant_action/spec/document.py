@@ -11,8 +11,16 @@ from quant_action.errors import SpecError
 from quant_action.spec.candidates import CandidateSpec
 from quant_action.spec.evaluation import Evaluation
 from quant_action.spec.gates import Gates
+from quant_action.spec.overrides import Override
 from quant_action.spec.source import SpecSource, parse_source, read_source
 from quant_action.spec.types import HUB_ID, Commit, DataPath, Id, Name, Positive, SpecModel
+
+SUBJECTS = {
+    "baseline": "the unquantized model",
+    "floor": "the unquantized model measured a second time",
+    "release": "the last released artifact",
+}
+"""Names that no candidate can have: a run measures these too."""
 
 
 SUBJECTS = {
@@ -63,6 +71,7 @@ class Spec(SpecModel):
     candidates: Annotated[dict[Id, CandidateSpec], Field(min_length=1)]
     evaluation: Evaluation = Evaluation()
     gates: Gates | None = None
+    overrides: Annotated[list[Override], Field(max_length=1000)] = Field(default=[])
     release: Release = Release()
 
     @model_validator(mode="after")

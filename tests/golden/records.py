@@ -224,6 +224,7 @@ def verdict() -> Verdict:
         gates=dict.fromkeys(SCHEMES, GATES),
         baseline=Subject(evaluation=BASELINE_EVALUATION, values=VALUES[BASELINE]),
         release=None,
+        floor=None,
         candidates=subjects,
         required={job.id for job in PLAN.jobs if job.required},
         choose="smallest",

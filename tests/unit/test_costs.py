@@ -200,7 +200,7 @@ def test_the_floor_reads_what_the_baseline_left_and_leaves_nothing_of_the_kind()
     floor = costs.score(scoring(scheme=None, compared=True, checked=False, gpu=None))
     assert floor.disk == costs.VALUES * TOKENS < baseline.disk / 100
     assert baseline.seconds < floor.seconds
-    assert baseline.memory < floor.memory < 1.1 * baseline.memory
+    assert baseline.memory <= floor.memory < 1.1 * baseline.memory
 
 
 def test_what_there_is_to_score() -> None:

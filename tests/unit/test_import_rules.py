@@ -15,10 +15,12 @@ MODULES = {
 
 DATA, CHOICES, STAGES, PIPELINE, CLI = range(5)
 LAYERS = {
-    **dict.fromkeys(("errors", "storage", "records", "manifest", "values", "data", "spec", "model_files", "hardware", "guide", "portions"), DATA),
+    **dict.fromkeys(
+        ("errors", "storage", "records", "manifest", "values", "data", "spec", "model_files", "hardware", "guide", "portions"), DATA
+    ),
     **dict.fromkeys(("work", "costs", "findings"), DATA),
     **dict.fromkeys(("engines", "metrics", "formats", "remotes", "workers", "checkpoints", "scorer"), CHOICES),
-    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "runtimes", "rehearsal"), CHOICES),
+    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "evidence", "runtimes", "rehearsal"), CHOICES),
     **dict.fromkeys(("init", "plan", "quantize", "evaluate", "check_runtime", "judge", "report", "check"), STAGES),
     **dict.fromkeys(("pipeline", "preflight", "rehearse"), PIPELINE),
     **dict.fromkeys(("cli", "commands", "asking", "console", "__main__"), CLI),

@@ -21,7 +21,6 @@ from quant_action.manifest import Manifest
 from quant_action.plan import PRESETS, make_plan, named_layers, resolve_scheme
 from quant_action.records import BitsandbytesScheme, Plan, WeightScheme
 from quant_action.spec import AwqCandidate, GptqCandidate, RtnCandidate, load_spec
-
 from tests.golden.records import CANDIDATES
 
 from .conftest import write_model, write_rows
