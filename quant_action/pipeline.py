@@ -310,9 +310,8 @@ def measure_floor(session: Session, listener: Listener) -> Evaluation:
     """The baseline a second time."""
     known = cached_evaluation(session.store, floor_key(session.plan)) is not None
     evaluation = evaluate_floor(session.plan, session.inputs, session.store, listener.step(FLOOR, "evaluate"), session.timeout)
-    listener.done(
-        FLOOR, "evaluate", f"{_spent(evaluation, known=known)}, {'the same' if evaluation.bit_identical else 'not the same'} bits"
-    )
+    bits = "the same bits" if evaluation.bit_identical else "other last bits"
+    listener.done(FLOOR, "evaluate", f"{_spent(evaluation, known=known)}, {bits}")
     return evaluation
 
 
@@ -346,26 +345,22 @@ def make_candidate(session: Session, job: Job, listener: Listener) -> Candidate:
 
 def measure_candidate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> Evaluation:
     """Look by look, as far as it takes to settle its gates on items; what candidates are compared with must have been measured."""
-    looks = len(session.plan.looks)
-    for look in range(1, looks):
-        evaluation = _look_at(session, job, candidate, look, listener)
-        if _is_settled(session, job):
+    plan, looks = session.plan, len(session.plan.looks)
+    for look in range(1, looks + 1):
+        known = cached_evaluation(session.store, evaluation_key(plan, candidate, look)) is not None
+        advance = listener.step(job.id, "evaluate")
+        evaluation = evaluate_candidate(plan, job.id, candidate, session.inputs, session.store, advance, session.timeout, look=look)
+        settled = look < looks and _is_settled(session, job)
+        seen = f"look {look} of {looks}: {_items(evaluation):,} items, " if looks > 1 else ""
+        listener.done(job.id, "evaluate", f"{seen}{_spent(evaluation, known=known)}{', settled' if settled else ''}")
+        if settled:
             break
-    else:
-        evaluation = _look_at(session, job, candidate, looks, listener)
     session.run.failure(job.id).unlink(missing_ok=True)
     return evaluation
 
 
-def _look_at(session: Session, job: Job, candidate: Candidate, look: int, listener: Listener) -> Evaluation:
-    plan, looks = session.plan, len(session.plan.looks)
-    known = cached_evaluation(session.store, evaluation_key(plan, candidate, look)) is not None
-    advance = listener.step(job.id, "evaluate")
-    evaluation = evaluate_candidate(plan, job.id, candidate, session.inputs, session.store, advance, session.timeout, look=look)
-    items = evaluation.metrics["accuracy"].n if "accuracy" in evaluation.metrics else 0
-    seen = f"look {look} of {looks}: {items:,} items, " if looks > 1 else ""
-    listener.done(job.id, "evaluate", seen + _spent(evaluation, known=known))
-    return evaluation
+def _items(evaluation: Evaluation) -> int:
+    return evaluation.metrics["accuracy"].n if "accuracy" in evaluation.metrics else 0
 
 
 def _is_settled(session: Session, job: Job) -> bool:
