@@ -47,6 +47,6 @@ class Accuracy:
         pairs = paired_items(candidate, reference, self._task)
         if not pairs:
             return None
-        changes = [mine - theirs for mine, theirs, _ in pairs]
+        changes = [int(mine) - int(theirs) for mine, theirs, _ in pairs]
         interval = paired_interval(changes, [group for _, _, group in pairs], level=level)
         return Difference(value=sum(changes) / len(pairs), interval=interval, n=len(pairs), unit="pp", samples="items")

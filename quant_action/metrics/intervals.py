@@ -83,7 +83,8 @@ def bonett_price(*, gains: int, losses: int, n: int, level: float = LEVEL) -> In
     """Interval for the difference (gains - losses) / n of two paired proportions.
 
     Bonett and Price, Journal of Educational and Behavioral Statistics 37 (2012), pages 479-488: a Laplace-adjusted Wald interval. Unlike
-    Wald's it keeps its width when no item changed, as the small samples of a gate demand.
+    Wald's it keeps its width when no item changed, as the small samples of a gate demand. In simulations a bound errs in at most 5% of the
+    cases with few items, and in at most 5.6% with thousands of which most that change are lost.
     """
     gained, lost = (gains + 1) / (n + 2), (losses + 1) / (n + 2)
     difference = gained - lost
@@ -106,22 +107,24 @@ def paired_interval(changes: Sequence[int], groups: Sequence[Hashable], *, level
     item give Bonett and Price's interval to the last digit but for the t quantile. The wider of this interval and Bonett and Price's on
     items is given: clumps never make anything more certain.
 
-    In simulations each bound errs in at most 5% of the cases from 20 groups on, whether changes fall one by one, by whole groups or
-    between (tests/unit/test_metrics_groups.py). A single group says nothing of its own spread: the interval is [-1, 1].
+    In simulations of 10 to 200 groups each bound errs in at most 5% of the cases where changes fall one by one, or by whole groups to either
+    side. Where all that is lost is lost in clumps that are rare and large, the bound that a gate passes by errs in up to 15%, where the
+    interval on items errs in up to 55%: what few groups do not show, no interval knows (tests/unit/test_metrics_groups.py). A single group
+    says nothing of its own spread: the interval is [-1, 1].
     """
     n = len(changes)
     gains, losses = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
     by_items = bonett_price(gains=gains, losses=losses, n=n, level=level)
+    count = len(set(groups))
+    if count == n:
+        return by_items
+    if count < 2:
+        return Interval(low=-1.0, high=1.0, level=level, method="one group")
     sums: dict[Hashable, int] = {}
     sizes: dict[Hashable, int] = {}
     for change, group in zip(changes, groups, strict=True):
         sums[group] = sums.get(group, 0) + change
         sizes[group] = sizes.get(group, 0) + 1
-    count = len(sums)
-    if count == n:
-        return by_items
-    if count < 2:
-        return Interval(low=-1.0, high=1.0, level=level, method="one group")
     clumps = [abs(total) for total in sums.values() if total]
     clump = (sum(clumps) + n / count) / (len(clumps) + 1)
     whole = n + 2 * clump

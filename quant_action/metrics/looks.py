@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ERROR = 0.05
 """Of one bound, over all looks."""
@@ -20,7 +24,7 @@ ERROR = 0.05
 TAIL = 8.0
 """Standard deviations beyond which a normal density is nothing."""
 
-NODES_PER_DEVIATION = 4
+NODES_PER_DEVIATION = 3
 """Of the integrals, for each standard deviation of the increment between two looks; more change no digit that is kept."""
 
 DIGITS = 6
@@ -62,8 +66,7 @@ def _crossing(looks: tuple[float, ...], z: float) -> float:
     import numpy as np
 
     steps = [math.sqrt(late - early) for early, late in pairwise((0.0, *looks))]
-    count = math.ceil(NODES_PER_DEVIATION * (TAIL + z) / min(steps))
-    nodes, weights = np.polynomial.legendre.leggauss(count)
+    nodes, weights = _gauss_legendre(math.ceil(2 * NODES_PER_DEVIATION * TAIL / min(steps)))
     places, mass = np.zeros(1), np.ones(1)
     for look, step in zip(looks, steps, strict=True):
         deviation = math.sqrt(look)
@@ -72,3 +75,11 @@ def _crossing(looks: tuple[float, ...], z: float) -> float:
         density = np.exp(-(((reached[:, None] - places) / step) ** 2) / 2) @ mass / (step * math.sqrt(2 * math.pi))
         places, mass = reached, density * weights * (high - low) / 2
     return 1 - float(mass.sum())
+
+
+@lru_cache(maxsize=16)
+def _gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes in [-1, 1] and their weights."""
+    import numpy as np
+
+    return np.polynomial.legendre.leggauss(count)

@@ -15,7 +15,7 @@ from quant_action.values import Values, Windows
 
 def subject(
     *,
-    kind: Literal["baseline", "candidate"] = "candidate",
+    kind: Literal["baseline", "floor", "release", "candidate"] = "candidate",
     nll: Any = None,
     kl: Any = None,
     top1: Any = None,
@@ -24,8 +24,15 @@ def subject(
     peak_memory: int = 5000,
     peak_gpu_memory: int | None = None,
     protocol: str = "p",
+    artifact: str = "a" * 64,
+    look: int = 1,
+    looks: int = 1,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Subject:
-    """Windows where one of `nll`, `kl`, `top1` [windows, positions] is given (the others are then those of a baseline); answers by task."""
+    """Windows where one of `nll`, `kl`, `top1` [windows, positions] is given (the others are then those of a baseline); answers by task.
+
+    `groups` names the group of each item, by task.
+    """
     given = next((np.asarray(values) for values in (nll, kl, top1) if values is not None), None)
     windows = None
     if given is not None:
@@ -35,18 +42,23 @@ def subject(
             top1=np.ones(given.shape, dtype=bool) if top1 is None else np.asarray(top1, dtype=bool),
         )
     answers = [(task, str(item), right) for task, of_task in (items or {}).items() for item, right in enumerate(of_task)]
-    rows = tuple({"task": task, "item": item, "correct": right} for task, item, right in answers)
+    rows = tuple(
+        {"task": task, "item": item, "correct": right} | ({"group": groups[task][int(item)]} if groups else {})
+        for task, item, right in answers
+    )
     values = Values(windows=windows, items=rows)
     evaluation = Evaluation(
         key="k",
         subject=kind,
-        artifact="a",
+        artifact=artifact,
         protocol=protocol,
         size=size,
         metrics=measure_all(values),
         seconds=1.0,
         peak_memory=peak_memory,
         peak_gpu_memory=peak_gpu_memory,
+        look=look,
+        looks=looks,
         device="cpu",
         versions={},
     )

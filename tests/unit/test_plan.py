@@ -15,7 +15,6 @@ from quant_action.checkpoints.formats import format_of
 from quant_action.engines import engines
 from quant_action.errors import DataError, ModelError, SpecError
 from quant_action.evaluate import evaluation_key, floor_key, release_key
-from quant_action.gates import gate_limits
 from quant_action.inputs import open_inputs
 from quant_action.manifest import Manifest
 from quant_action.plan import PRESETS, make_plan, named_layers, resolve_scheme
@@ -301,15 +300,9 @@ def test_hub_id_without_commit(edit_spec: Edit) -> None:
     )
 
 
-def test_gates_become_limits_with_their_place(edit_spec: Edit) -> None:
-    path = edit_spec("  perplexity_ratio: {vs: baseline, max: 1.05}", "  accuracy: {vs: release, margin: 0.02}\n  size: {max: 1MB}")
-    accuracy, size = gate_limits(load_spec(path), bits=4)
-    assert (accuracy.metric, accuracy.vs, accuracy.bound, accuracy.limit) == ("accuracy", "release", "min", -0.02)
-    assert accuracy.where == f"{path}:13:3"
-    assert (size.metric, size.vs, size.bound, size.limit) == ("size", None, "max", 1_000_000)
-
-
-@pytest.mark.parametrize(("bits", "ratio", "margin"), [(8, 1.01, -0.01), (4, 1.05, -0.02), (3, 1.15, -0.02), (2, 1.15, -0.02)])
-def test_without_gates_the_budget_goes_by_bits(edit_spec: Edit, bits: int, ratio: float, margin: float) -> None:
-    path = edit_spec("gates:\n  perplexity_ratio: {vs: baseline, max: 1.05}\n", "")
-    assert [limit.limit for limit in gate_limits(load_spec(path), bits)] == [ratio, margin]
+def test_looks_are_part_of_the_plan_and_of_its_key(workspace: Path, edit_spec: Edit) -> None:
+    one = planned(workspace / "quant.yml")
+    three = planned(edit_spec("  tasks:", "  looks: [0.25, 0.5, 1]\n  tasks:"))
+    assert (one.looks, three.looks) == ((1.0,), (0.25, 0.5, 1.0))
+    assert one.key != three.key
+    assert one.baseline_key == three.baseline_key
