@@ -4,7 +4,7 @@ The formulas follow what the code does; they stand here and not beside the engin
 results, and a better constant must not make results stale. All constants are in the tables below, each with where it comes from:
 
 - [M] measured on 2 cores of an x86-64 server, torch 2.13.0+cpu, transformers 5.17.0, with examples/tiny-llama and examples/smollm2;
-- [G] measured on an H200, torch 2.11.0+cu130, with examples/smollm2 (benchmarks/results/engines-h200.json);
+- [G] measured on an H200, torch 2.11.0+cu130, with examples/smollm2 and 8 layers of Llama-2-7B's shape (benchmarks/results/*-h200.json);
 - [R] measured on an H200 by a prototype or by the libraries' own authors, not with this code;
 - [A] assumed: arithmetic from data sheets, not measured.
 
@@ -118,8 +118,8 @@ def native(work: QuantizeWork) -> Estimate:
     Time: one forward pass, 2 operations per weight and token; one Gram matrix per input of a layer, 2 n^2 per token; GPTQ's loop over
     inputs, the AWQ search (2 n per weight and point), the clip search, reading and packing.
 
-    Host memory: the mapped files; the shard that is being filled, twice while it is saved; and a copy of the embedding, while its values
-    are looked at. On a CPU also what the GPU holds otherwise: `_layer_bytes`, `_hidden_bytes`.
+    Host memory: the mapped files, and the shard that is being filled. On a CPU that twice while it is saved, a copy of the embedding
+    while its values are looked at, and what the GPU holds otherwise: `_layer_bytes`, `_hidden_bytes`.
     """
     shape, scheme = work.shape, work.scheme
     assert isinstance(scheme, WeightScheme)
@@ -139,10 +139,10 @@ def native(work: QuantizeWork) -> Estimate:
         seconds += NATIVE.gpu_seconds + shape.size / GPU_READING + artifact / GPU_SAVING
     bytes_per_value = 4 if work.gpu is None else 2
     working = _layer_bytes(shape, bytes_per_value) + (_hidden_bytes(shape, work.tokens, bytes_per_value) if calibrated else 0)
-    memory = NATIVE.memory + CALIBRATED * calibrated + shape.size + 2 * min(artifact, SHARD) + 4 * shape.embedding
+    memory = NATIVE.memory + CALIBRATED * calibrated + shape.size + min(artifact, SHARD)
     return Estimate(
         seconds=NATIVE.seconds + seconds,
-        memory=memory + (working if work.gpu is None else NATIVE.on_gpu),
+        memory=memory + (working + min(artifact, SHARD) + 4 * shape.embedding if work.gpu is None else NATIVE.on_gpu),
         gpu_memory=None if work.gpu is None else working + bytes_per_value * shape.embedding,
         disk=artifact,
     )
@@ -176,7 +176,7 @@ def bitsandbytes(work: QuantizeWork) -> Estimate:
     largest = max(outputs * inputs for outputs, inputs in work.shape.layer)
     return Estimate(
         seconds=BITSANDBYTES.seconds + seconds,
-        memory=BITSANDBYTES.memory + work.shape.size + (2 * artifact if work.gpu is None else artifact + BITSANDBYTES.on_gpu),
+        memory=BITSANDBYTES.memory + work.shape.size + (2 * artifact if work.gpu is None else BITSANDBYTES.on_gpu),
         gpu_memory=None if work.gpu is None else artifact + 2 * largest,
         disk=artifact,
     )
@@ -202,7 +202,10 @@ def auto_gptq(work: QuantizeWork) -> Estimate:
     """AutoGPTQ: see `_gptq_library`. One more pass for each input of a layer, and packing on one core of the host."""
     found = _gptq_library(work, LEGACY, COLUMN["gptqmodel"], LAUNCHES["gptqmodel"], tokens_on_gpu=True, passes=AUTO_GPTQ_PASSES)
     return found.model_copy(
-        update={"seconds": found.seconds + work.shape.linear_parameters * PER_WEIGHT + work.shape.layers * LEGACY_LAYER}
+        update={
+            "seconds": found.seconds + work.shape.linear_parameters * PER_WEIGHT + work.shape.layers * LEGACY_LAYER,
+            "gpu_memory": None if found.gpu_memory is None else found.gpu_memory - LIBRARY_ON_GPU,
+        }
     )
 
 
@@ -239,13 +242,13 @@ def _gptq_library(work: QuantizeWork, process: Process, column: float, launches:
     Time: forward passes (one collects, one goes on with quantized weights), one float32 Hessian for every linear, GPTQ's loop over the
     inputs of every linear.
 
-    Memory on the device: the float32 Hessians of a layer, three copies of the largest, its weights; and the hidden states of all tokens
+    Memory on the device: the float32 Hessians of a layer, a copy of the largest, its weights; and the hidden states of all tokens
     before and after a layer, in 16 bits, on a CPU in 32. On a GPU also the embedding, and what the libraries keep [G].
     """
     shape = work.shape
     artifact = artifact_bytes(shape, work.scheme)
     hidden = 2 * 2 * work.tokens * shape.hidden
-    hessians = 4 * sum(inputs**2 for _, inputs in shape.layer) + 12 * shape.widest**2
+    hessians = 4 * sum(inputs**2 for _, inputs in shape.layer) + 4 * shape.widest**2
     on_device = hessians + 2 * shape.layer_parameters
     forward, hessian = 2.0 * passes * shape.linear_parameters * work.tokens, 2.0 * work.tokens * _squares(shape)
     memory = _library_memory(work, process)

@@ -202,8 +202,9 @@ def runtime_line(row: Row, report: Report) -> str:
         failed = row.failure is not None and row.failure.stage == "runtime"
         return f"{SYMBOLS[Outcome.FAIL]} failed" if failed else f"{SYMBOLS[Outcome.NOT_EVALUATED]} not reached"
     kernels = ", ".join(f"{name} × {count}" for name, count in check.kernels.items())
+    told = f", only when told backend={check.backend}: its own choice refuses this model on this GPU" if check.backend else ""
     return (
-        f"{SYMBOLS[Outcome.PASS]} computes what was scored: {kernels} ({check.runtime}, {check.dtype}); "
+        f"{SYMBOLS[Outcome.PASS]} computes what was scored: {kernels} ({check.runtime}, {check.dtype}{told}); "
         f"KL {format_number(check.difference.kl)} nats over {check.tokens:,} tokens, rounding alone {format_number(check.rounding.kl)}; "
         f"any logit within {format_number(check.difference.largest)} of their spread, rounding alone "
         f"{format_number(check.rounding.largest)}"

@@ -91,7 +91,7 @@ def _floor_checks(gates: Collection[Sequence[GateLimit]], floor: Subject | None,
 
 
 def _voided(check: Check, on_floor: Check) -> Check:
-    reason = f"void, for it fails on the baseline measured again: {on_floor.reason}"
+    reason = f"fails on the baseline measured again, so it says nothing: {on_floor.reason}"
     return check.model_copy(update={"outcome": Outcome.VOID, "reason": reason, "needed": None})
 
 

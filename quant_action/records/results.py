@@ -110,6 +110,8 @@ class RuntimeCheck(Record):
     """Digest of the artifact's manifest."""
     runtime: str
     """With versions: `transformers 5.17.0 with gptqmodel 7.6.0`."""
+    backend: str | None = None
+    """What `from_pretrained` must be told, because the library's own choice of a kernel refuses this model here; None where it need not."""
     dtype: str
     """Of the activations."""
     kernels: dict[str, int]

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AwqConfig, GPTQConfig
 
 from quant_action.checkpoints.formats import FORMATS
 from quant_action.checkpoints.load import load_model, packed_linear
@@ -46,6 +48,13 @@ from quant_action.workers.protocol import serve
 
 LIBRARIES = {"gptq": "gptqmodel", "awq": "gptqmodel", "compressed-tensors": "compressed-tensors", "bitsandbytes": "bitsandbytes"}
 """By `quant_method`: the package under transformers that runs the quantized layers."""
+
+BACKENDS = ("marlin", "exllama_v2")
+"""What GPTQModel is asked for where its own choice refuses the model, the fastest first. It chooses by GPU and bits before it looks at any
+layer: on Hopper GPUs Machete, which takes no layer whose outputs are not a multiple of 128, or whose sources are not there."""
+
+BACKEND_CONFIGS: dict[str, Callable[..., Any]] = {"gptq": GPTQConfig, "awq": AwqConfig}
+"""What tells transformers of a backend; of all else that they say, the checkpoint's own word holds."""
 
 DIFFERS = "What was scored is not what would be served. Quantize again; if it stays, the library reads this checkpoint differently."
 
@@ -73,7 +82,7 @@ def check(request: dict[str, Any], progress: Callable[[str, int, int], None]) ->
             kernels = count_kernels(modules, device=device)
             progress("compute with its runtime", 2, STEPS)
             theirs, errors = run_compared(model, modules, folder, method, ids.to(device))
-        dtype = model.dtype
+        dtype, backend = model.dtype, told_backend(model)
         del model, modules
         gc.collect()
         progress("compute as it is scored", 3, STEPS)
@@ -94,6 +103,7 @@ def check(request: dict[str, Any], progress: Callable[[str, int, int], None]) ->
     worst = max(errors, key=lambda layer: errors[layer].share, default=None)
     return {
         "runtime": f"transformers {version('transformers')} with {LIBRARIES[method]} {version(LIBRARIES[method])}",
+        "backend": backend,
         "dtype": str(dtype).removeprefix("torch."),
         "kernels": kernels,
         "tokens": ids.numel(),
@@ -112,7 +122,8 @@ def load_runtime(folder: Path, device: str) -> Any:
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # on two cores its default leaves no worker
     config = model_config(folder)
     stored = getattr(config, "dtype", None)
-    try:
+
+    def load(**more: Any) -> Any:
         return AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=stored if stored in (torch.float16, torch.bfloat16) else torch.bfloat16,
@@ -121,11 +132,37 @@ def load_runtime(folder: Path, device: str) -> Any:
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            **more,
         ).eval()
-    except QuantActionError:
-        raise
-    except Exception as error:  # each library has errors of its own for what it cannot load
-        raise (expected(error) or _refused(error)) from error
+
+    ways: list[dict[str, Any]] = [{}]
+    chosen = BACKEND_CONFIGS.get(str((read_config(folder).get("quantization_config") or {}).get("quant_method")))
+    if device == "cuda" and chosen:
+        ways += [{"quantization_config": chosen(bits=4, backend=backend)} for backend in BACKENDS]
+    return first_that_loads([partial(load, **way) for way in ways])
+
+
+def first_that_loads(ways: Sequence[Callable[[], Any]]) -> Any:
+    """What the first of these gives that the library does not refuse. Raises the first refusal, named, where it refuses them all."""
+    refusals: list[Exception] = []
+    for way in ways:
+        try:
+            return way()
+        except QuantActionError:
+            raise
+        except Exception as error:  # each library has errors of its own for what it cannot load
+            if known := expected(error):
+                raise known from error
+            print(f"refused: {type(error).__name__}: {error}", file=sys.stderr)
+            refusals.append(error)
+    raise _refused(refusals[0]) from refusals[0]
+
+
+def told_backend(model: Any) -> str | None:
+    """The kernel family that `from_pretrained` had to be told of, or None where its own choice did."""
+    backend = getattr(getattr(model.config, "quantization_config", None), "backend", None)
+    name = getattr(backend, "value", backend)
+    return name if name in BACKENDS else None
 
 
 def _refused(error: Exception) -> EngineError | EnvironmentMissing:

@@ -56,12 +56,17 @@ def weights(method: str, bits: int, *, symmetric: bool = True, group_size: int =
     )
 
 
+def ordered(scheme: WeightScheme) -> WeightScheme:
+    return scheme.model_copy(update={"act_order": True, "static_groups": True})
+
+
 SCHEMES: dict[str, list[Scheme]] = {
     "gptq": [
         weights("gptq", 4),
         weights("gptq", 3, symmetric=False, group_size=-1),
         weights("gptq", 4, plain=True),
-        weights("gptq", 8, plain=True),
+        ordered(weights("gptq", 4, plain=True)),
+        ordered(weights("gptq", 8, plain=True, group_size=-1)),
         weights("gptq", 4, plain=True, symmetric=False),
     ],
     "awq": [weights("awq", 4, symmetric=False), weights("awq", 8), weights("awq", 4, symmetric=False, plain=True)],
@@ -102,6 +107,18 @@ EVERY_PROMISE = pytest.mark.parametrize(
         for device in HERE
         if device in engine.deterministic
         for scheme in one_of_each_method(possible(engine, device))
+    ],
+    ids=named,
+)
+EVERY_ORDER = pytest.mark.parametrize(
+    ("engine", "device", "scheme"),
+    [
+        (engine, device, scheme)
+        for engine in engines().values()
+        for device in HERE
+        for scheme in possible(engine, device)
+        if isinstance(scheme, WeightScheme) and scheme.method == "gptq" and ordered(scheme) != scheme
+        if ordered(scheme) in possible(engine, device)
     ],
     ids=named,
 )
@@ -263,6 +280,16 @@ def test_what_it_takes_was_estimated(engine: Engine, device: Device, scheme: Sch
     build = torch_build(engine.environment)
     if device == "cpu" and build and build.cuda is None and engine.worker.startswith("quant_action."):
         assert expected.memory == pytest.approx(done.result.peak_memory, rel=0.25)
+
+
+@pytest.mark.end_to_end
+@EVERY_ORDER
+def test_an_order_of_the_inputs_is_used_where_it_is_asked_for_and_nowhere_else(
+    engine: Engine, device: Device, scheme: WeightScheme, made: Maker
+) -> None:
+    """Libraries have orders of their own for who does not say: one of two runs that differ in nothing else must differ."""
+    plain, reordered = made(engine, device, scheme), made(engine, device, ordered(scheme))
+    assert Manifest.of(plain.folder) != Manifest.of(reordered.folder)
 
 
 @pytest.mark.end_to_end

@@ -22,7 +22,7 @@ from quant_action.scorer import model as scored_model
 from quant_action.work import DataSize, QuantizeWork, ScoreWork, Shape, artifact_bytes, score_work
 
 EXAMPLE = Path(__file__).parents[2] / "examples/tiny-llama"
-EVIDENCE = Path(__file__).parents[2] / "benchmarks/results/engines-h200.json"
+RESULTS = Path(__file__).parents[2] / "benchmarks/results"
 
 LLAMA = (*[(4096, 4096)] * 4, *[(11008, 4096)] * 2, (4096, 11008))
 SEVEN_B = Shape(
@@ -84,16 +84,17 @@ def test_size_of_a_scale_per_channel_and_of_asymmetric_groups() -> None:
     assert grouped - per_channel == pytest.approx(SEVEN_B.linear_parameters * 2.5 / 128, rel=0.03)
 
 
-def test_memory_is_within_a_quarter_of_what_was_measured_on_a_gpu() -> None:
+@pytest.mark.parametrize(("name", "window", "figures"), [("engines-h200", 512, 54), ("llama-2-7b-8-layers-h200", 2048, 26)])
+def test_memory_is_within_a_quarter_of_what_was_measured_on_a_gpu(name: str, window: int, figures: int) -> None:
     """Every record of benchmarks/engines.py on an H200."""
-    evidence = json.loads(EVIDENCE.read_text(encoding="utf-8"))
+    evidence = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     shape = Shape(**evidence["shape"] | {"layer": tuple(tuple(linear) for linear in evidence["shape"]["layer"])})
     samples, tokens = evidence["calibration"]["samples"], evidence["calibration"]["tokens"]
     off: dict[str, float] = {}
     for row in evidence["rows"]:
         measured = Evaluation.model_validate(row["evaluation"])
         made = Candidate.model_validate(row["candidate"]) if "candidate" in row else None
-        text = measured.metrics["perplexity"].n * 512
+        text = measured.metrics["perplexity"].n * window
         expected = costs.score(scoring(shape=shape, scheme=made and made.scheme, text_tokens=text, gpu=evidence["machine"]))
         assert measured.peak_gpu_memory
         assert expected.gpu_memory
@@ -108,7 +109,7 @@ def test_memory_is_within_a_quarter_of_what_was_measured_on_a_gpu() -> None:
             assert planned.gpu_memory
             off[f"make {row['id']}"] = planned.memory / made.peak_memory
             off[f"make {row['id']}, GPU"] = planned.gpu_memory / made.peak_gpu_memory
-    assert len(off) == 50
+    assert len(off) == figures
     assert {what: round(ratio, 2) for what, ratio in off.items() if not 0.75 <= ratio <= 1.25} == {}
 
 

@@ -33,6 +33,9 @@ def test_the_runtime_check_in_words() -> None:
         "✅ computes what was scored: AwqMarlinLinear × 224 (transformers 5.17.0 with gptqmodel 7.6.0, float16); KL 0.00008 nats over "
         "256 tokens, rounding alone 0.00059; any logit within 0.0712 of their spread, rounding alone 0.190"
     )
+    assert row.runtime
+    told = row.model_copy(update={"runtime": row.runtime.model_copy(update={"backend": "marlin"})})
+    assert "float16, only when told backend=marlin: its own choice refuses this model on this GPU)" in wording.runtime_line(told, whole)
     failure = Failure(id=row.id, stage="runtime", kind="EngineError", exit_code=4, message="differs", remedy=None)
     failed = row.model_copy(update={"runtime": None, "failure": failure})
     assert wording.runtime_line(failed, whole) == "❌ failed"

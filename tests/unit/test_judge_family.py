@@ -120,7 +120,7 @@ def test_a_gate_that_the_baseline_fails_against_itself_is_void_and_the_run_broke
     (candidate,) = found.candidates
     assert [check.outcome for check in candidate.checks] == [Outcome.VOID, Outcome.PASS]
     assert candidate.outcome is Outcome.VOID
-    assert candidate.checks[0].reason.startswith("void, for it fails on the baseline measured again: accuracy −5.00 pp")
+    assert candidate.checks[0].reason.startswith("fails on the baseline measured again, so it says nothing: accuracy −5.00 pp")
     assert Verdict.from_json(found.to_json(), where="x") == found
 
 

@@ -152,7 +152,7 @@ def test_many_tripwires_fail_a_candidate_at_all_margins_as_rarely_as_one(plan: s
 
 # The whole verdict
 
-SIZES = {"a": 320, "b": 160, "c": 80}
+SIZES = {"a": 240, "b": 120, "c": 60}
 Kind = Literal["baseline", "release", "candidate"]
 
 
@@ -230,14 +230,14 @@ def decided(seed: int, looks: tuple[float, ...], loss: float) -> CandidateVerdic
 
 @pytest.mark.parametrize("plan", ["one", "three"])
 def test_all_gates_together_hardly_ever_fail_a_candidate_that_is_like_the_release(plan: str) -> None:
-    runs = 60
+    runs = 40
     outcomes = [decided(seed, PLANS[plan], 0.0).outcome for seed in range(runs)]
     assert outcomes.count(Outcome.FAIL) / runs <= 0.05
 
 
 @pytest.mark.parametrize("plan", ["one", "three"])
 def test_all_gates_together_catch_one_that_loses_much(plan: str) -> None:
-    runs = 25
+    runs = 15
     found = [decided(seed, PLANS[plan], 0.2) for seed in range(runs)]
     assert [one.outcome for one in found].count(Outcome.FAIL) / runs >= 0.95
     assert sum(one.outcome is Outcome.PASS for one in found) == 0

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from quant_action.errors import EngineError, EnvironmentMissing
+from quant_action.errors import EngineError, EnvironmentMissing, OutOfMemory
 from quant_action.runtimes import worker
-from quant_action.runtimes.worker import kernels_being_built, load_runtime
+from quant_action.runtimes.worker import BACKEND_CONFIGS, BACKENDS, first_that_loads, kernels_being_built, load_runtime, told_backend
 from quant_action.workers.environment import KERNELS, Environment, worker_variables
 
 from .tiny_models import random_model, save
@@ -66,3 +69,37 @@ def test_what_a_library_refuses_is_a_named_error(
         load_runtime(folder, "cpu")
     assert message in str(caught.value)
     assert remedy in caught.value.remedy  # type: ignore[attr-defined]
+
+
+def refuse(message: str) -> Callable[[], object]:
+    def way() -> object:
+        raise NotImplementedError(message)
+
+    return way
+
+
+def test_the_second_kernel_is_asked_where_the_first_refuses_the_model() -> None:
+    assert first_that_loads([refuse("out_features: 192"), lambda: "marlin", lambda: "exllama"]) == "marlin"
+
+
+def test_where_every_kernel_refuses_the_first_refusal_is_told() -> None:
+    with pytest.raises(EngineError, match="out_features: 192"):
+        first_that_loads([refuse("out_features: 192"), refuse("other")])
+
+
+def test_a_lack_of_memory_is_no_refusal() -> None:
+    def starve() -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(OutOfMemory):
+        first_that_loads([starve, lambda: "never asked"])
+
+
+@pytest.mark.parametrize("method", BACKEND_CONFIGS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_transformers_takes_the_backends_by_these_names(method: str, backend: str) -> None:
+    config = BACKEND_CONFIGS[method](bits=4, backend=backend)
+    assert config.get_loading_attributes()["backend"] == backend
+    told = SimpleNamespace(config=SimpleNamespace(quantization_config=config))
+    assert told_backend(told) == backend
+    assert told_backend(SimpleNamespace(config=SimpleNamespace(quantization_config=BACKEND_CONFIGS[method](bits=4)))) is None

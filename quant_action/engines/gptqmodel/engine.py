@@ -1,4 +1,8 @@
-"""What GPTQModel 7.6 can do, as far as it is used here; imports nothing heavy."""
+"""What GPTQModel 7.6 can do, as far as it is used here; imports nothing heavy.
+
+Its activation order with static groups is group-aware reordering (arXiv 2505.14638): groups by their largest Hessian diagonal, inputs
+within each group by theirs, the grid of a group found when it is reached. `g_idx` stays in order, as with groups fixed beforehand.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +30,6 @@ def refuses(scheme: Scheme, device: Device) -> str | None:
         return "it has no clip search (native has)"
     if scheme.scales is not None:
         return "it cannot combine AWQ scales with GPTQ (native can)"
-    if scheme.act_order and scheme.static_groups:
-        return "it has no activation order with static groups (native has)"
     return None
 
 
@@ -61,7 +63,7 @@ ENGINE = Engine(
         "quant_action.model_files",
         "quant_action.data",
     ),
-    defaults={"awq": ("clip",)},
+    defaults={"gptq": ("act_order", "static_groups"), "awq": ("clip",)},
     needs_calibration=lambda scheme: True,
     refuses=refuses,
     refuses_shape=refuses_shape,

@@ -52,7 +52,10 @@ def _settings(scheme: dict[str, Any]) -> Any:
     what = {"bits": scheme["bits"], "group_size": scheme["group_size"], "sym": scheme["symmetric"]}
     if scheme["method"] == "awq":
         return QuantizeConfig(**what, method=METHOD.AWQ, format=FORMAT.GEMM)
-    return QuantizeConfig(**what, desc_act=scheme["act_order"], damp_percent=scheme["damping"])
+    # Its own default reorders inputs within their groups whatever desc_act says, so it is always told; one group is always in order.
+    group_aware = scheme["act_order"] and scheme["static_groups"] and scheme["group_size"] != -1
+    reordered = scheme["act_order"] and not group_aware
+    return QuantizeConfig(**what, desc_act=reordered, act_group_aware=group_aware, damp_percent=scheme["damping"])
 
 
 def _tidy(base: Path, output: Path) -> list[str]:

@@ -40,6 +40,7 @@ ENGINE = Engine(
         "quant_action.model_files",
         "quant_action.data",
     ),
+    defaults={"gptq": ("act_order", "static_groups")},
     needs_calibration=lambda scheme: True,
     refuses=refuses,
     why="the library llm-compressor",

@@ -69,7 +69,7 @@ def _recipe(scheme: dict[str, Any]) -> list[Any]:
     }
     if scheme["method"] == "awq":
         return [AWQModifier(), QuantizationModifier(**where)]
-    return [GPTQModifier(dampening_frac=scheme["damping"], **where)]
+    return [GPTQModifier(dampening_frac=scheme["damping"], actorder=weights.actorder, **where)]  # left out, it would be "static"
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ ENGINE = Engine(
     environment="host",
     worker="quant_action.engines.native.worker",
     writes=("gptq", "awq"),
-    deterministic=("cpu",),
+    deterministic=("cpu", "cuda"),
     requires=("torch", "transformers", "accelerate", "tokenizers", "safetensors", "greenlet", "numpy"),
     sources=(
         "quant_action.engines.native",
