@@ -345,18 +345,28 @@ def make_candidate(session: Session, job: Job, listener: Listener) -> Candidate:
 
 def measure_candidate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> Evaluation:
     """Look by look, as far as it takes to settle its gates on items; what candidates are compared with must have been measured."""
-    plan, looks = session.plan, len(session.plan.looks)
-    for look in range(1, looks + 1):
-        known = cached_evaluation(session.store, evaluation_key(plan, candidate, look)) is not None
-        advance = listener.step(job.id, "evaluate")
-        evaluation = evaluate_candidate(plan, job.id, candidate, session.inputs, session.store, advance, session.timeout, look=look)
-        settled = look < looks and _is_settled(session, job)
-        seen = f"look {look} of {looks}: {_items(evaluation):,} items, " if looks > 1 else ""
-        listener.done(job.id, "evaluate", f"{seen}{_spent(evaluation, known=known)}{', settled' if settled else ''}")
-        if settled:
-            break
+    look = 1
+    evaluation, settled = _look_at(session, job, candidate, look, listener)
+    while not settled:
+        look += 1
+        evaluation, settled = _look_at(session, job, candidate, look, listener)
     session.run.failure(job.id).unlink(missing_ok=True)
     return evaluation
+
+
+def _look_at(session: Session, job: Job, candidate: Candidate, look: int, listener: Listener) -> tuple[Evaluation, bool]:
+    """What was measured up to this look, and whether it is the last that is needed."""
+    plan, looks = session.plan, len(session.plan.looks)
+    known = cached_evaluation(session.store, evaluation_key(plan, candidate, look)) is not None
+    advance = listener.step(job.id, "evaluate")
+    evaluation = evaluate_candidate(plan, job.id, candidate, session.inputs, session.store, advance, session.timeout, look=look)
+    note = _spent(evaluation, known=known)
+    if looks == 1:
+        listener.done(job.id, "evaluate", note)
+        return evaluation, True
+    settled = look < looks and _is_settled(session, job)
+    listener.done(job.id, "evaluate", f"look {look} of {looks}: {_items(evaluation):,} items, {note}{', settled' if settled else ''}")
+    return evaluation, settled or look == looks
 
 
 def _items(evaluation: Evaluation) -> int:
