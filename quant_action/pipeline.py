@@ -323,7 +323,6 @@ def measure_release(session: Session, listener: Listener) -> Evaluation:
     except Cancelled:
         raise
     except QuantActionError as error:
-        listener.failed(RELEASE, "evaluate", error)
         raise ReleaseNotMeasured(
             f"the release cannot be measured, so nothing can be compared with it: {error}",
             remedy=error.remedy or "Give the folder of a release that can be loaded; without --release, gates against it do not apply.",
