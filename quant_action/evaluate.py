@@ -174,6 +174,7 @@ def _measure(
             "protocol": plan.protocol.model_dump(mode="json"),
             "data": {
                 "text": str(inputs.text.path.resolve()) if inputs.text else None,
+                "long_text": str(inputs.long_text.path.resolve()) if inputs.long_text else None,
                 "tasks": {name: str(file.path.resolve()) for name, file in inputs.tasks.items()},
             },
             "look": {
@@ -195,6 +196,7 @@ def _measure(
         protocol=plan.protocol.digest,
         size=model.size,
         metrics=result.value["metrics"],
+        scoring=result.value["scoring"],
         look=model.look or 1,
         looks=len(plan.looks) if model.look else 1,
         bit_identical=_equal(store.evaluation(plan.baseline_key), folder) if model.subject == "floor" else None,
@@ -236,6 +238,5 @@ def _equal(first: Path, second: Path) -> bool:
     import numpy as np
 
     mine, theirs = Values.load(first), Values.load(second)
-    if mine.items != theirs.items or (mine.windows is None) != (theirs.windows is None):
-        return False
-    return mine.windows is None or theirs.windows is None or np.array_equal(mine.windows.nll, theirs.windows.nll)
+    pairs = [(mine.windows, theirs.windows), (mine.long, theirs.long)]
+    return mine.items == theirs.items and all(np.array_equal(one.nll, other.nll) for one, other in pairs if one and other)

@@ -32,6 +32,7 @@ NEEDS = {
     "kl": "text",
     "kl_ratio": "text",
     "kl_p99_ratio": "text",
+    "kl_long": "long_text",
     "top1": "text",
     "accuracy": "tasks",
     TASKS: "tasks",
@@ -52,6 +53,7 @@ def planned_of(plan: Plan, inputs: Inputs) -> Measured:
         tasks=tasks,
         slices=slices,
         generations=sum(tasks[task.id] for task in plan.protocol.tasks if task.kind == "generate"),
+        documents=inputs.long_text.rows if inputs.long_text else 0,
     )
 
 
@@ -95,10 +97,22 @@ def _few_windows(loaded: LoadedSpec, measured: Measured, text_tokens: int) -> It
             where=loaded.where("evaluation", "text"),
             remedy=f"Give more text, or a shorter window: {LEAST_WINDOWS} windows are the least that a gate is judged by.",
         )
+    if 0 < measured.documents < LEAST_WINDOWS:
+        yield warning(
+            "long_text",
+            f"{measured.documents} documents: a gate on kl_long settles nothing",
+            where=loaded.where("evaluation", "long_text"),
+            remedy=f"Give more long documents: {LEAST_WINDOWS} are the least that a gate is judged by.",
+        )
 
 
 def _nothing_measured(loaded: LoadedSpec, measured: Measured) -> Iterator[Finding]:
-    there = {"text": measured.text, "tasks": measured.items > 0, "tasks of kind generate": measured.generations > 0}
+    there = {
+        "text": measured.text,
+        "long_text": measured.documents > 0,
+        "tasks": measured.items > 0,
+        "tasks of kind generate": measured.generations > 0,
+    }
     for gate, needed in NEEDS.items():
         if loaded.spec.gates and getattr(loaded.spec.gates, gate) is not None and not there[needed]:
             message = f"there is a gate on {gate}, and no {needed} to measure it: it will not apply"

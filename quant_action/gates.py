@@ -57,6 +57,8 @@ class Measured:
     """Slice of the tasks' items -> number of items."""
     generations: int
     """Items that are answered by generation."""
+    documents: int = 0
+    """Long ones, whose ends are scored."""
 
     @property
     def items(self) -> int:
@@ -70,6 +72,7 @@ def measured_of(values: Values) -> Measured:
         tasks=Counter(item["task"] for item in values.items),
         slices=Counter(item["slice"] for item in values.items if item.get("slice")),
         generations=sum("degenerate" in item for item in values.items),
+        documents=len(values.long.nll) if values.long else 0,
     )
 
 

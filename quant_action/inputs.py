@@ -33,6 +33,7 @@ class Inputs:
     model_digest: str
     calibration: DataFile | None
     text: DataFile | None
+    long_text: DataFile | None = None
     tasks: Mapping[str, DataFile]
     release: ModelFiles | None = None
     release_digest: str | None = None
@@ -47,23 +48,27 @@ def open_inputs(loaded: LoadedSpec, release: Path | None = None) -> Inputs:
     spec = loaded.spec
     calibration = _read(loaded, spec.calibration.data, "calibration", "data") if spec.calibration else None
     text = _read(loaded, spec.evaluation.text.data, "evaluation", "text", "data") if spec.evaluation.text else None
+    long_text = _read(loaded, spec.evaluation.long_text.data, "evaluation", "long_text", "data") if spec.evaluation.long_text else None
     asked = {name: task for name, task in spec.evaluation.tasks.items() if isinstance(task, DataTask)}
     tasks = {name: _read(loaded, task.data, "evaluation", "tasks", name, "data") for name, task in asked.items()}
-    refuse_stubs(chain(calibration or [], text or [], *tasks.values()))
+    refuse_stubs(chain(calibration or [], text or [], long_text or [], *tasks.values()))
     with _named_at(loaded, "calibration", "data"):
         check_rows(calibration or [], "text")
     with _named_at(loaded, "evaluation", "text", "data"):
         check_rows(text or [], "text")
+    with _named_at(loaded, "evaluation", "long_text", "data"):
+        check_rows(long_text or [], "text")
     for name, rows in tasks.items():
         with _named_at(loaded, "evaluation", "tasks", name, "data"):
             check_rows(rows, asked[name].kind)
-    _refuse_shared_text(calibration or [], [*(text or []), *chain.from_iterable(tasks.values())])
+    _refuse_shared_text(calibration or [], [*(text or []), *(long_text or []), *chain.from_iterable(tasks.values())])
     model = _open_model(loaded)
     inputs = Inputs(
         model=model,
         model_digest=model.manifest().digest,
         calibration=_digested(calibration) if calibration else None,
         text=_digested(text) if text else None,
+        long_text=_digested(long_text) if long_text else None,
         tasks={name: _digested(rows) for name, rows in tasks.items()},
     )
     return with_release(inputs, release) if release else inputs

@@ -21,8 +21,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DESCRIBING = ("config.json", INDEX, "quantize_config.json", "quant_config.json")
 """Of the weights; the last two are how older loaders learn of the quantization."""
-COMPANIONS = (
-    "generation_config.json",
+TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -37,12 +36,19 @@ COMPANIONS = (
     "chat_template.json",
     "additional_chat_templates/*.jinja",
 )
+"""What decides the tokens of a text."""
+
+COMPANIONS = ("generation_config.json", *TOKENIZER)
 """What makes weights and a config a usable model. Nothing else is read or copied: no code, no pickle, no stray file."""
 
 
 def companions(folder: Path) -> list[Path]:
     """The files of a model folder that stand in `COMPANIONS`."""
-    return [path for pattern in COMPANIONS for path in sorted(folder.glob(pattern)) if path.is_file()]
+    return _present(folder, COMPANIONS)
+
+
+def _present(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +189,18 @@ class ModelFiles:
         """Bytes of the weight files."""
         here = sum(path.stat().st_size for path in self.weight_files if path.name not in self.remote)
         return here + sum(weights.entry.size for weights in self.remote.values())
+
+    @property
+    def tokenizer_digest(self) -> str:
+        """Of the files that stand in `TOKENIZER`."""
+        return Manifest.of(self.folder, _present(self.folder, TOKENIZER)).digest
+
+    @property
+    def context(self) -> int | None:
+        """Positions that the model was made for, where its config says so."""
+        text = self.config.get("text_config")
+        found = (text if isinstance(text, dict) else self.config).get("max_position_embeddings")
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
 
     def manifest(self) -> Manifest:
         """Of the files that are read, so that a new README is not a new model."""

@@ -19,6 +19,7 @@ from quant_action.records import (
     BitsandbytesScheme,
     CalibrationRef,
     Job,
+    LongTextProtocol,
     ModelRef,
     Plan,
     Protocol,
@@ -52,6 +53,12 @@ PRESETS: dict[str, CandidateSpec] = {
     "int8": BitsandbytesCandidate(method="bitsandbytes", type="int8"),
 }
 
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+"""Of one forward pass of the scorer, by device: what keeps it busy, and little beside the weights of a model that is worth quantizing."""
+
+LAST_PART = 10
+"""Of long documents the last tenth is scored."""
+
 SCORER_REQUIRES = ("torch", "transformers", "tokenizers", "safetensors", "bitsandbytes", "numpy")
 SCORER_SOURCES = ("quant_action.scorer", "quant_action.checkpoints", "quant_action.metrics", "quant_action.values", "quant_action.portions")
 
@@ -63,7 +70,7 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
     """
     spec = loaded.spec
     _refuse_what_is_not_measured(loaded)
-    protocol = _protocol(loaded, inputs)
+    protocol = _protocol(loaded, inputs, device_of(device_class))
     calibration = _calibration(loaded, inputs)
     scorer = fingerprint(SCORER_REQUIRES, SCORER_SOURCES)
     baseline_key = digest_of(["baseline", inputs.model_digest, protocol.digest, scorer, device_class])
@@ -270,11 +277,16 @@ def _ranges(numbers: list[int]) -> str:
     return spans[0] if len(numbers) == 1 else f"{{{','.join(spans)}}}"
 
 
-def _protocol(loaded: LoadedSpec, inputs: Inputs) -> Protocol:
+def _protocol(loaded: LoadedSpec, inputs: Inputs, device: str) -> Protocol:
     asked = loaded.spec.evaluation
-    text = None
+    text = long_text = None
     if asked.text and inputs.text:
+        _refuse_beyond_context(loaded, inputs.model, asked.text.window, "text", "window")
         text = TextProtocol(data=asked.text.data, digest=inputs.text.digest, window=asked.text.window)
+    if asked.long_text and inputs.long_text:
+        tokens = asked.long_text.tokens
+        _refuse_beyond_context(loaded, inputs.model, tokens, "long_text", "tokens")
+        long_text = LongTextProtocol(data=asked.long_text.data, digest=inputs.long_text.digest, tokens=tokens, scored=tokens // LAST_PART)
     tasks = tuple(
         TaskProtocol(
             id=name, kind=task.kind, data=task.data, digest=inputs.tasks[name].digest, max_tokens=task.max_tokens, limit=task.limit
@@ -282,7 +294,25 @@ def _protocol(loaded: LoadedSpec, inputs: Inputs) -> Protocol:
         for name, task in asked.tasks.items()
         if isinstance(task, DataTask)
     )
-    return Protocol(text=text, tasks=tasks)
+    return Protocol(
+        tokenizer=inputs.model.tokenizer_digest,
+        dtype="float32" if device == "cpu" else "bfloat16",
+        batch_tokens=BATCH_TOKENS[device],
+        samples=asked.samples,
+        text=text,
+        long_text=long_text,
+        tasks=tasks,
+    )
+
+
+def _refuse_beyond_context(loaded: LoadedSpec, model: ModelFiles, tokens: int, *keys: str) -> None:
+    """Now, since the scorer would find out only after everything has been quantized."""
+    if model.context is not None and tokens > model.context:
+        raise SpecError(
+            f"evaluation.{'.'.join(keys)} is {tokens:,}, and the model's context is {model.context:,} tokens",
+            where=loaded.where("evaluation", *keys),
+            remedy=f"Ask for at most {model.context:,}.",
+        )
 
 
 def _refuse_what_is_not_measured(loaded: LoadedSpec) -> None:

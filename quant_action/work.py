@@ -108,18 +108,22 @@ class ScoreWork:
     """Layer by layer against the original."""
     text_tokens: int
     """In all windows together."""
+    long_documents: int
+    long_tokens: int
+    """Read of each of them."""
+    long_scored: int
+    """Scored of each of them."""
     task_tokens: int
     """Read for task items, choices and padding included."""
     written_tokens: int
     """Decoding steps times the sequences in them."""
     steps: int
     """Decoding steps: each reads all weights once."""
+    batch_tokens: int
+    """In one forward pass, unless one sequence is longer."""
     gpu: str | None
     cores: int
 
-
-BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
-"""Of `scorer/model.py`, which needs torch: tokens of one forward pass of the scorer."""
 
 CHOICE_READS = 2
 """How often the text of a choice item is read: with a prompt and four endings of like length every sequence is two fifths of it, which
@@ -142,6 +146,7 @@ def score_work(
     after: float,
     upto: float,
     text: DataSize | None,
+    long_documents: int,
     tasks: dict[str, DataSize],
     gpu: str | None,
     cores: int,
@@ -159,7 +164,7 @@ def score_work(
         if task.kind == "choice":
             read += items * CHOICE_READS * length
         else:
-            together = max(BATCH_TOKENS["cpu" if gpu is None else "cuda"] / (length + task.max_tokens), 1)
+            together = max(protocol.batch_tokens / (length + task.max_tokens), 1)
             read += items * length
             written += items * task.max_tokens
             steps += math.ceil(items / together) * task.max_tokens
@@ -169,9 +174,13 @@ def score_work(
         compared=compared,
         checked=checked,
         text_tokens=int(text.bytes / per_token) if text and protocol.text and after == 0 else 0,
+        long_documents=long_documents if after == 0 else 0,
+        long_tokens=protocol.long_text.tokens if protocol.long_text and after == 0 else 0,
+        long_scored=protocol.long_text.scored if protocol.long_text and after == 0 else 0,
         task_tokens=int(read),
         written_tokens=int(written),
         steps=int(steps),
+        batch_tokens=protocol.batch_tokens,
         gpu=gpu,
         cores=cores,
     )

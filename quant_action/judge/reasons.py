@@ -36,7 +36,7 @@ def _tells_apart(limit: float, number: float, unit: str, digits: int) -> bool:
 def _what_settles_it(limit: float, difference: Difference, needed: int | None) -> str:
     n, samples = difference.n, difference.samples
     if too_few(difference):
-        return f"{n} windows are too few to tell, {LEAST_WINDOWS} are the least"
+        return f"{n} {samples} are too few to tell, {LEAST_WINDOWS} are the least"
     if difference.interval is None or difference.value == limit:
         return f"it lies on the limit, and no number of {samples} would settle it"
     if needed is None:

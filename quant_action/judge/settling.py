@@ -12,8 +12,8 @@ SETTLES_AT_MOST = 100_000
 
 
 def too_few(difference: Difference) -> bool:
-    """Whether there are fewer windows than any gate is judged by."""
-    return difference.samples == "windows" and difference.interval is not None and difference.n < LEAST_WINDOWS
+    """Whether there are fewer windows, or long documents, than any gate is judged by."""
+    return difference.samples in ("windows", "documents") and difference.interval is not None and difference.n < LEAST_WINDOWS
 
 
 def needed_samples(limit: float, difference: Difference) -> int | None:

@@ -1,12 +1,13 @@
-"""Accuracy on task items, of one task or of all items together."""
+"""Accuracy on task items, of one task, of one slice, or of all items together."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from quant_action.metrics.interface import Difference, Subject
-from quant_action.metrics.intervals import LEVEL, paired_interval, wilson
-from quant_action.metrics.pairing import paired_items
+from quant_action.metrics.intervals import LEVEL, paired_interval
+from quant_action.metrics.pairing import groups_of, paired_items
+from quant_action.metrics.shares import share_interval
 from quant_action.records import Measurement
 from quant_action.values import Values
 
@@ -22,31 +23,34 @@ class Accuracy:
     unit = "%"
     better: Literal["lower", "higher"] = "higher"
     formula = (
-        "share of items answered right, Wilson interval; "
-        "against a reference the paired difference, Bonett-Price interval, over groups where items have them"
+        "share of items answered right, Wilson interval; against a reference the paired difference, Bonett-Price interval; "
+        "both over groups where items have them"
     )
 
-    def __init__(self, task: str | None = None) -> None:
-        self._task = task
-        self.id = f"accuracy:{task}" if task else "accuracy"
-        self.name = f"accuracy on {task}" if task else "accuracy"
+    def __init__(self, *, task: str | None = None, slice: str | None = None) -> None:
+        self._task, self._slice = task, slice
+        self.id = "accuracy" + (f":{task}" if task else "") + (f"@{slice}" if slice else "")
+        self.name = "accuracy" + (f" on {task}" if task else "") + (f" in {slice}" if slice else "")
 
     def measure(self, values: Values) -> dict[str, Measurement]:
-        """The pooled metric measures each task too, so that no table of tasks is needed."""
-        tasks = (self._task,) if self._task else (None, *values.tasks())
-        answers = {f"accuracy:{task}" if task else "accuracy": values.correct(task) for task in tasks}
-        return {name: Measurement(value=sum(right.values()) / len(right), n=len(right)) for name, right in answers.items() if right}
+        """The pooled metric measures each task and each slice too, so that no table of them is needed."""
+        parts = [self]
+        if self.id == "accuracy":
+            parts += [Accuracy(task=task) for task in values.tasks()] + [Accuracy(slice=slice) for slice in values.item_slices()]
+        answers = {part.id: [item["correct"] for item in values.items_of(task=part._task, slice=part._slice)] for part in parts}
+        return {id: Measurement(value=sum(right) / len(right), n=len(right)) for id, right in answers.items() if right}
 
     def compare(self, candidate: Subject, reference: Subject | None, level: float = LEVEL) -> Difference | None:
         if reference is None:
-            right = list(candidate.values.correct(self._task).values())
-            if not right:
+            items = list(candidate.values.items_of(task=self._task, slice=self._slice))
+            if not items:
                 return None
-            share, interval = sum(right) / len(right), wilson(successes=sum(right), n=len(right), level=level)
-            return Difference(value=share, interval=interval, n=len(right), unit=self.unit, samples="items")
-        pairs = paired_items(candidate, reference, self._task)
+            right = [item["correct"] for item in items]
+            interval = share_interval(right, groups_of(items), level=level)
+            return Difference(value=sum(right) / len(right), interval=interval, n=len(right), unit=self.unit, samples="items")
+        pairs = paired_items(candidate, reference, task=self._task, slice=self._slice)
         if not pairs:
             return None
-        changes = [int(mine) - int(theirs) for mine, theirs, _ in pairs]
-        interval = paired_interval(changes, [group for _, _, group in pairs], level=level)
+        changes = [pair.mine["correct"] - pair.theirs["correct"] for pair in pairs]
+        interval = paired_interval(changes, [pair.group for pair in pairs], level=level)
         return Difference(value=sum(changes) / len(pairs), interval=interval, n=len(pairs), unit="pp", samples="items")

@@ -34,7 +34,7 @@ class Difference:
     unit: str
     """`x` for a ratio, `pp` for a difference of fractions, otherwise the metric's unit."""
     samples: str
-    """What `n` counts: `windows`, `items`, or empty."""
+    """What `n` counts: `windows`, `documents`, `items`, or empty."""
 
 
 class Metric(Protocol):
@@ -43,7 +43,7 @@ class Metric(Protocol):
     name: str
     """For people."""
     unit: str
-    """`nat`, `%` (of fractions), `B`, `s`, or empty."""
+    """`nat`, `%` (of fractions), `B`, `bit/B`, `tokens`, `s`, or empty."""
     better: Literal["lower", "higher"]
     formula: str
 

@@ -135,7 +135,7 @@ def paired_interval(changes: Sequence[int], groups: Sequence[Hashable], *, level
     return max(by_items, by_groups, key=lambda interval: interval.high - interval.low)
 
 
-def wilson(*, successes: int, n: int, level: float = LEVEL) -> Interval:
+def wilson(*, successes: float, n: float, level: float = LEVEL) -> Interval:
     """Score interval for one proportion: Wilson, JASA 22 (1927), pages 209-212."""
     z, share = _normal_quantile(level), successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)

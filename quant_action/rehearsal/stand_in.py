@@ -1,4 +1,4 @@
-"""What a rehearsal works on: the spec asking for little, and the twin and a short text in place of the model and its text."""
+"""What a rehearsal works on: the spec asking for little, and the twin and short texts in place of the model and its texts."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ def make_stand_in(loaded: LoadedSpec, inputs: Inputs, folder: Path, on_progress:
             "output": str(folder.resolve()),
             "calibration": {**calibration.model_dump(), "data": _data(inputs.calibration)} if calibration and inputs.calibration else None,
             "text": {"data": _data(inputs.text), "window": text.window} if text and inputs.text else None,
+            "long_text": _data(inputs.long_text),
         },
         log=folder / LOGS / "twin.log",
         on_progress=on_progress,
     )
     model = open_model(folder / "model")
-    short = folder / "text.jsonl"
     return ask_little(loaded), Inputs(
         model=model,
         model_digest=model.manifest().digest,
         calibration=inputs.calibration,
-        text=DataFile(path=short, digest=sha256_of(short), rows=len(short.read_bytes().splitlines())) if inputs.text else None,
+        text=_data_file(folder / "text.jsonl") if inputs.text else None,
+        long_text=_data_file(folder / "long.jsonl") if inputs.long_text else None,
         tasks=inputs.tasks,
     )
 
@@ -60,6 +61,10 @@ def ask_little(loaded: LoadedSpec) -> LoadedSpec:
 def _little(task: DataTask) -> DataTask:
     limits = {"limit": min(ITEMS, task.limit or ITEMS), "max_tokens": min(ANSWER_TOKENS, task.max_tokens)}
     return task.model_copy(update=limits)
+
+
+def _data_file(path: Path) -> DataFile:
+    return DataFile(path=path, digest=sha256_of(path), rows=len(path.read_bytes().splitlines()))
 
 
 def _data(file: DataFile | None) -> str | None:

@@ -13,7 +13,7 @@ from quant_action.spec.candidates import (
     RtnCandidate,
 )
 from quant_action.spec.document import Calibration, LoadedSpec, Model, Release, Spec, json_schema, load_spec, parse_spec
-from quant_action.spec.evaluation import DataTask, Evaluation, Latency, LmEvalTask, Text
+from quant_action.spec.evaluation import DataTask, Evaluation, Latency, LmEvalTask, LongText, Text
 from quant_action.spec.gates import CeilingGate, FloorGate, Gate, Gates, MarginGate, RatioGate, ReleaseRatioGate, SizeGate, SpeedGate
 from quant_action.spec.types import HUB_ID, NAME, SpecModel
 
@@ -34,6 +34,7 @@ __all__ = [
     "Latency",
     "LmEvalTask",
     "LoadedSpec",
+    "LongText",
     "MarginGate",
     "Model",
     "PresetCandidate",

@@ -76,8 +76,8 @@ class Spec(SpecModel):
 
     @model_validator(mode="after")
     def _something_is_measured(self) -> Spec:
-        if self.evaluation.text is None and not self.evaluation.tasks:
-            raise ValueError("evaluation needs text, tasks or both: without them nothing can be judged")
+        if self.evaluation.text is None and self.evaluation.long_text is None and not self.evaluation.tasks:
+            raise ValueError("evaluation needs text, long_text or tasks: without any of them nothing can be judged")
         if self.evaluation.runtime and self.evaluation.text is None:
             raise ValueError("evaluation.runtime compares on the evaluation's text: give evaluation.text too")
         for name, meaning in SUBJECTS.items():

@@ -15,6 +15,14 @@ class Text(SpecModel):
     window: Annotated[int, Field(ge=8)] = 2048
 
 
+class LongText(SpecModel):
+    """Divergence at the end of long documents, where a quantized attention has had most to get wrong."""
+
+    data: DataPath
+    tokens: Annotated[int, Field(ge=64)] = 8192
+    """Each row has at least so many; the last tenth of the first so many is scored."""
+
+
 class DataTask(SpecModel):
     data: DataPath
     kind: Literal["choice", "generate"]
@@ -61,9 +69,12 @@ Looks = Annotated[list[float], Field(min_length=1, max_length=20), AfterValidato
 
 class Evaluation(SpecModel):
     text: Text | None = None
+    long_text: LongText | None = None
     tasks: dict[Id, Task] = Field(default={})
     looks: Looks = Field(default=[1.0])
     """Shares of each task's items after which gates on items may be decided; each look makes every one a little stricter."""
+    samples: Literal["text", "hash-only"] = "text"
+    """`hash-only`: neither prompts nor answers are kept, only what tells two answers apart."""
     latency: Latency | None = None
     runtime: bool = False
     """Load every artifact with the library that will serve it, and compare what it computes with what was scored; needs text."""

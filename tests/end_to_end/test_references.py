@@ -166,7 +166,7 @@ def test_a_measurement_that_fails_on_the_baseline_itself_decides_nothing(finishe
     spec.write_text(spec.read_text().replace("gates:\n", "gates:\n  kl: {max: 0.1}\n"))
     run = latest(folder)
     shutil.rmtree((run / "evaluations/floor").resolve())
-    for path in (run / "evaluations/baseline/states").resolve().glob("0*.safetensors"):
+    for path in (run / "evaluations/baseline/states").resolve().glob("window-*.safetensors"):
         tensors = load_file(path)
         save_file({"ids": tensors["ids"], "hidden": torch.roll(tensors["hidden"], 1, dims=1).contiguous()}, path)
     ended = quant_action("run", "--json", cwd=folder)

@@ -43,6 +43,9 @@ WINDOWS, POSITIONS, ITEMS = 24, 64, {"tickets": 400, "extract": 200}
 MEBI = 1 << 20
 
 PROTOCOL = Protocol(
+    tokenizer=digest_of("tokenizer"),
+    dtype="bfloat16",
+    batch_tokens=16384,
     text=TextProtocol(data="data/heldout.jsonl", digest=digest_of("heldout"), window=POSITIONS + 1),
     tasks=(
         TaskProtocol(id="tickets", kind="choice", data="data/tickets.jsonl", digest=digest_of("tickets"), max_tokens=0, limit=None),
@@ -134,7 +137,13 @@ def text_values(damage: float, seed: int) -> Windows:
     nll = np.array([[1.2 + text.random() + 2 * text.random() for _ in range(POSITIONS)] for _ in range(WINDOWS)])
     harder = np.array([[0.5 + noise.random()] * POSITIONS for _ in range(WINDOWS)])
     spread = np.array([[noise.random() for _ in range(POSITIONS)] for _ in range(WINDOWS)])
-    return Windows(nll=nll + damage * harder * 2 * spread, kl=damage * harder * 4 * spread**3, top1=spread > min(4 * damage, 0.6))
+    return Windows(
+        nll=nll + damage * harder * 2 * spread,
+        kl=damage * harder * 4 * spread**3,
+        top1=spread > min(4 * damage, 0.6),
+        bytes=np.full(WINDOWS, 4 * POSITIONS),
+        slices=("",) * WINDOWS,
+    )
 
 
 def task_items(flips: tuple[int, int]) -> tuple[dict[str, object], ...]:

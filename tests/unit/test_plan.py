@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -65,6 +66,7 @@ def test_same_inputs_same_keys(workspace: Path) -> None:
         ("samples: 4", "samples: 5", {"gptq-w4", "plan"}),
         ("type: nf4", "type: fp4", {"bnb-nf4", "plan"}),
         ("window: 16", "window: 8", {"baseline", "plan"}),
+        ("evaluation:\n", "evaluation:\n  samples: hash-only\n", {"baseline", "plan"}),
         ("max: 1.05", "max: 1.06", set()),
         ("evaluation:\n", "evaluation:\n  runtime: true\n", {"plan"}),
         ("evaluation:\n", "evaluation:\n  looks: [0.5, 1]\n", {"plan"}),
@@ -94,6 +96,80 @@ def test_content_of_data_and_model_is_in_the_keys(workspace: Path) -> None:
     third = planned(path)
     assert third.jobs[1].key != second.jobs[1].key
     assert third.baseline_key != second.baseline_key
+
+
+LONG = "evaluation:\n  long_text: {data: data/long.jsonl, tokens: 64}\n"
+
+
+def test_the_protocol_says_everything_that_decides_a_number(workspace: Path, edit_spec: Edit) -> None:
+    write_rows(workspace / "data/long.jsonl", [{"text": f"long row {number}"} for number in range(3)])
+    path = edit_spec("evaluation:\n", LONG + "  samples: hash-only\n")
+    on_cpu, on_gpu = planned(path).protocol, planned(path, "NVIDIA H200").protocol
+    said = on_cpu.model_dump()
+    assert {
+        key: said[key] for key in ("id", "bos", "stride", "positions", "dtype", "logits", "log_softmax", "batch_tokens", "samples")
+    } == {
+        "id": "ppl-v1",
+        "bos": "once before each text, where the tokenizer adds one",
+        "stride": "window",
+        "positions": "all but the first of a window",
+        "dtype": "float32",
+        "logits": "float32",
+        "log_softmax": "float64",
+        "batch_tokens": 2048,
+        "samples": "hash-only",
+    }
+    assert (on_gpu.dtype, on_gpu.batch_tokens) == ("bfloat16", 16384)
+    assert on_cpu.text is not None
+    assert on_cpu.text.digest == hashlib.sha256((workspace / "data/heldout.jsonl").read_bytes()).hexdigest()
+    assert on_cpu.long_text is not None
+    assert (on_cpu.long_text.tokens, on_cpu.long_text.scored) == (64, 6)
+    assert on_cpu.digest != on_gpu.digest
+
+
+def test_tokenizer_files_decide_the_protocol_and_others_do_not(workspace: Path) -> None:
+    path = workspace / "quant.yml"
+    first = planned(path).protocol
+    (workspace / "model/generation_config.json").write_text("{}")
+    assert planned(path).protocol.digest == first.digest
+    (workspace / "model/chat_template.jinja").write_text("{{ messages }}")
+    second = planned(path).protocol
+    assert second.digest != first.digest
+    (workspace / "model/tokenizer.json").write_text('{"version": "2"}')
+    assert len({first.tokenizer, second.tokenizer, planned(path).protocol.tokenizer}) == 3
+
+
+def test_data_files_count_by_their_content_and_not_by_their_names(workspace: Path, edit_spec: Edit) -> None:
+    write_rows(workspace / "data/long.jsonl", [{"text": f"long row {number}"} for number in range(3)])
+    first = planned(edit_spec("evaluation:\n", LONG)).protocol
+    for name in ("long", "heldout", "choice"):
+        (workspace / f"data/{name}.jsonl").rename(workspace / f"data/{name}2.jsonl")
+        edit_spec(f"data/{name}.jsonl", f"data/{name}2.jsonl")
+    renamed = planned(workspace / "quant.yml").protocol
+    assert (renamed.digest, renamed == first) == (first.digest, False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [("window: 16", "window: 33", "text.window"), ("evaluation:\n", LONG, "long_text.tokens")],
+)
+def test_more_than_the_context_is_refused_before_anything_is_quantized(
+    workspace: Path, edit_spec: Edit, old: str, new: str, place: str
+) -> None:
+    write_rows(workspace / "data/long.jsonl", [{"text": f"long row {number}"} for number in range(3)])
+    config = workspace / "model/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 32}))
+    message = refusal(edit_spec(old, new))
+    assert (
+        f"evaluation.{place} is {'33' if 'window' in place else '64'}, and the model's context is 32 tokens | Ask for at most 32."
+        in message
+    )
+
+
+def test_calibration_text_in_long_documents_is_refused(workspace: Path, edit_spec: Edit) -> None:
+    write_rows(workspace / "data/long.jsonl", [{"text": "calibration row 3 about apples"}])
+    with pytest.raises(DataError, match=r"long\.jsonl:1: this text is also calibrated on"):
+        planned(edit_spec("evaluation:\n", LONG))
 
 
 def test_results_of_two_devices_are_never_mixed(workspace: Path) -> None:

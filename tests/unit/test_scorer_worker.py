@@ -12,7 +12,6 @@ import torch
 from quant_action.errors import DataError, EngineError
 from quant_action.metrics import measure_all
 from quant_action.records import Protocol, TaskProtocol, TextProtocol
-from quant_action.scorer.model import BATCH_TOKENS
 from quant_action.scorer.reconstruction import rounded
 from quant_action.scorer.worker import evaluate, versions
 from quant_action.values import Values
@@ -44,6 +43,9 @@ def save_rounded(folder: Path) -> Path:
 @pytest.fixture
 def request_for(tmp_path: Path) -> Any:
     protocol = Protocol(
+        tokenizer="2",
+        dtype="float32",
+        batch_tokens=2048,
         text=TextProtocol(data="text", digest="0", window=8),
         tasks=(
             TaskProtocol(id="pick", kind="choice", data="pick", digest="1", max_tokens=1, limit=3),
@@ -96,6 +98,7 @@ def test_a_baseline_and_a_candidate_leave_paired_values_and_their_metrics(tmp_pa
         assert json.loads(json.dumps(answer, allow_nan=False)) == answer
         assert set(answer["metrics"]) == {
             "perplexity",
+            "bits_per_byte",
             "kl",
             "kl_p50",
             "kl_p99",
@@ -104,6 +107,7 @@ def test_a_baseline_and_a_candidate_leave_paired_values_and_their_metrics(tmp_pa
             "accuracy",
             "accuracy:pick",
             "accuracy:write",
+            "degenerate",
         }
     assert baseline["metrics"]["kl"] == {"value": 0.0, "n": 4}
     assert baseline["metrics"]["top1"] == {"value": 1.0, "n": 4}
@@ -126,13 +130,15 @@ def test_a_copy_of_the_baseline_scores_exactly_like_it(tmp_path: Path, request_f
     assert first.items == second.items
 
 
-def test_the_floor_is_the_baseline_in_other_batches(tmp_path: Path, request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BATCH_TOKENS, "cpu", 24)  # three windows of eight in the first batch, then one each, last first
+def test_the_floor_is_the_baseline_in_other_batches(tmp_path: Path, request_for: Any) -> None:
     base = save_model(tmp_path / "m0", seed=0)
     steps: list[tuple[str, int, int]] = []
 
-    baseline = evaluate(request_for(base, name="base"), silent)
-    floor = evaluate(request_for(base, name="floor", baseline=base, kind="floor"), lambda *step: steps.append(step))
+    requests = [request_for(base, name="base"), request_for(base, name="floor", baseline=base, kind="floor")]
+    for request in requests:
+        request["protocol"]["batch_tokens"] = 24  # three windows of eight in the first batch, then one each, last first
+    baseline = evaluate(requests[0], silent)
+    floor = evaluate(requests[1], lambda *step: steps.append(step))
 
     assert [step for step in steps if step[0] == "score text"] == [("score text", done, 4) for done in (1, 2, 3, 4)]
     first, second = Values.load(tmp_path / "base"), Values.load(tmp_path / "floor")
@@ -189,6 +195,57 @@ def test_perplexity_is_that_of_transformers_own_loss(tmp_path: Path, request_for
 
     loss = llama()(input_ids=windows, labels=windows).loss.item()
     assert answer["metrics"]["perplexity"]["value"] == pytest.approx(math.exp(loss), rel=1e-5)
+
+
+def with_long_text(request: dict[str, Any], data: Path) -> dict[str, Any]:
+    write_rows(data, [{"text": " ".join("klmnopqrstabcdefghij"[(n * step) % 20] for n in range(40))} for step in (3, 7)])
+    request["protocol"]["long_text"] = {"data": "long", "digest": "3", "tokens": 30, "scored": 3}
+    request["data"]["long_text"] = str(data)
+    return request
+
+
+def test_long_text_is_scored_beside_the_windows(tmp_path: Path, request_for: Any) -> None:
+    base, other = save_model(tmp_path / "m0", seed=0), save_rounded(tmp_path / "m1")
+
+    baseline = evaluate(with_long_text(request_for(base, name="base"), tmp_path / "long.jsonl"), silent)
+    candidate = evaluate(with_long_text(request_for(other, name="candidate", baseline=base), tmp_path / "long.jsonl"), silent)
+
+    assert baseline["metrics"]["kl_long"] == {"value": 0.0, "n": 2}
+    assert candidate["metrics"]["kl_long"]["value"] > 1e-4
+    long = Values.load(tmp_path / "candidate").long
+    assert long is not None
+    assert long.nll.shape == (2, 3)
+    assert baseline["scoring"] == {"start_token": 0, "attention": "sdpa", "windows": 4, "tokens": 28, "bytes": 59, "documents": 2}
+
+
+def test_long_text_alone_is_enough(tmp_path: Path, request_for: Any) -> None:
+    base, other = save_model(tmp_path / "m0", seed=0), save_rounded(tmp_path / "m1")
+    for name, model, against in (("base", base, None), ("candidate", other, base)):
+        request = with_long_text(request_for(model, name=name, baseline=against), tmp_path / "long.jsonl")
+        request["protocol"] |= {"text": None, "tasks": []}
+        assert set(evaluate(request, silent)["metrics"]) == {"kl_long"}
+
+
+def test_hash_only_leaves_no_text_in_any_file_but_the_states(tmp_path: Path, request_for: Any) -> None:
+    base, other = save_model(tmp_path / "m0", seed=0), save_rounded(tmp_path / "m1")
+    secrets = ["ah bg ci dj", "k l m n o", "a e", "b i", " c d"]  # of text, of prompts, of choices
+    for samples in ("text", "hash-only"):
+        for name, model, against in ((f"base {samples}", base, None), (f"candidate {samples}", other, base)):
+            request = request_for(model, name=name, baseline=against)
+            request["protocol"]["samples"] = samples
+            if against:
+                request["baseline"]["states"] = str(tmp_path / f"base {samples}" / "states")
+            answer = evaluate(request, silent)
+            (tmp_path / name / "answer.json").write_text(json.dumps(answer))
+            files = [path for path in (tmp_path / name).rglob("*") if path.is_file() and path.parent.name != "states"]
+            assert {path.name for path in files} == {"windows.npz", "items.jsonl", "answer.json"}
+            with np.load(tmp_path / name / "windows.npz") as arrays:
+                written = b"".join(arrays[key].tobytes() for key in arrays) + b"".join(path.read_bytes() for path in files)
+            if samples == "hash-only":
+                assert [secret for secret in secrets if secret.encode() in written] == []
+                assert all("output" not in item and "ids" not in item for item in Values.load(tmp_path / name).items)
+            else:
+                assert b"a e" in written
 
 
 def test_another_tokenizer_is_refused_before_the_model_is_loaded(tmp_path: Path, request_for: Any) -> None:
