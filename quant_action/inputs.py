@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from quant_action.data import Row, check_rows, read_rows, refuse_stubs, shared_text
-from quant_action.errors import DataError, SpecError
+from quant_action.errors import DataError, ModelError, SpecError
 from quant_action.harness.task_file import TaskFile, read_task_file, text_of
 from quant_action.manifest import sha256_of
 from quant_action.model_files import ModelFiles, open_model
@@ -38,10 +38,12 @@ class Inputs:
     tasks: Mapping[str, DataFile]
     harness: Mapping[str, TaskFile] = field(default_factory=dict)
     """Of the tasks of lm-evaluation-harness those that are files."""
+    release: ModelFiles | None = None
+    release_digest: str | None = None
 
 
-def open_inputs(loaded: LoadedSpec) -> Inputs:
-    """Read all data files, check every row, refuse stubs and calibration text that is also measured on, hash the model.
+def open_inputs(loaded: LoadedSpec, release: Path | None = None) -> Inputs:
+    """Read all data files, check every row, refuse stubs and calibration text that is also measured on, hash the model and the `release`.
 
     The weights of a Hub model are not fetched: what the Hub says of them is enough to plan. Raises `DataError`, `ModelError`, `SpecError`
     or `RemoteError`.
@@ -68,7 +70,7 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
     held_out = [*(text or []), *(long_text or []), *chain.from_iterable(tasks.values()), *map(text_of, shown)]
     _refuse_shared_text(calibration or [], held_out)
     model = _open_model(loaded)
-    return Inputs(
+    inputs = Inputs(
         model=model,
         model_digest=model.manifest().digest,
         calibration=_digested(calibration) if calibration else None,
@@ -77,6 +79,17 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
         tasks={name: _digested(rows) for name, rows in tasks.items()},
         harness={name: task for name, (task, _) in harness.items()},
     )
+    return with_release(inputs, release) if release else inputs
+
+
+def with_release(inputs: Inputs, folder: Path) -> Inputs:
+    """The same inputs, and the last release: a model as `from_pretrained` takes it, checked like any other. Raises `ModelError`."""
+    try:
+        release = open_model(folder, quantized=True)
+    except ModelError as error:
+        error.remedy = "--release takes the folder of what was released last: config, tokenizer and safetensors."
+        raise
+    return replace(inputs, release=release, release_digest=release.manifest().digest)
 
 
 def _read(loaded: LoadedSpec, data: str, *keys: str) -> list[Row]:

@@ -19,6 +19,8 @@ from quant_action.manifest import FileEntry, Manifest
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+DESCRIBING = ("config.json", INDEX, "quantize_config.json", "quant_config.json")
+"""Of the weights; the last two are how older loaders learn of the quantization."""
 TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -151,7 +153,7 @@ def refuse_pickles(where: str, files: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A base model that may be quantized: checked on the way in by `open_model`."""
+    """A model to quantize, or one that was released: checked on the way in by `open_model`."""
 
     folder: Path
     config: dict[str, Any]
@@ -175,7 +177,7 @@ class ModelFiles:
     @property
     def files(self) -> list[Path]:
         """All that is read, or will be, of the folder."""
-        described = [path for path in (self.folder / "config.json", self.folder / INDEX) if path.is_file()]
+        described = [path for name in DESCRIBING if (path := self.folder / name).is_file()]
         return [*self.weight_files, *described, *companions(self.folder)]
 
     @property
@@ -207,21 +209,21 @@ class ModelFiles:
         return Manifest(files=tuple(sorted(entries, key=lambda entry: entry.path)))
 
 
-def open_model(folder: Path, remote: Mapping[str, RemoteWeights] | None = None) -> ModelFiles:
+def open_model(folder: Path, remote: Mapping[str, RemoteWeights] | None = None, *, quantized: bool = False) -> ModelFiles:
     """Check a base model's folder, and what is known of weight files that are not in it yet, without reading a weight.
 
-    Raises `ModelError`.
+    `quantized`: it may be. Raises `ModelError`.
     """
     if not folder.is_dir():
         raise ModelError("no such folder", where=str(folder), remedy="Check model.source; a Hub id needs model.revision beside it.")
     config = read_config(folder)
     if (folder / "tokenizer_config.json").exists():
         _read_safe(folder / "tokenizer_config.json")
-    if "quantization_config" in config:
+    if "quantization_config" in config and not quantized:
         raise ModelError("is already quantized", where=str(folder / "config.json"), remedy="Point model.source at the original weights.")
     model = ModelFiles(folder, config, read_tensors(folder, remote), remote or {})
     _refuse_links_out(model)
-    if not model.linear_layers:
+    if not model.linear_layers and not quantized:
         raise ModelError("has no weight matrices inside numbered layers: not a decoder that can be quantized", where=str(folder))
     if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer.model").exists():
         raise ModelError("has no tokenizer (tokenizer.json or tokenizer.model)", where=str(folder))

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
 from quant_action.check import torch_findings
 from quant_action.check_runtime import cached_check, check_runtime, runtime_key
-from quant_action.errors import EnvironmentMissing, InputError, QuantActionError, RunError
-from quant_action.evaluate import cached_evaluation, evaluate_baseline, evaluate_candidate, evaluation_key
+from quant_action.errors import Cancelled, EnvironmentMissing, InputError, QuantActionError, ReleaseNotMeasured, RunError
+from quant_action.evaluate import (
+    cached_evaluation,
+    evaluate_baseline,
+    evaluate_candidate,
+    evaluate_floor,
+    evaluate_release,
+    evaluation_key,
+    floor_key,
+    last_look,
+    release_key,
+)
 from quant_action.formats import FORMATS
 from quant_action.gates import gate_limits, measured_of, overrides_of
 from quant_action.hardware import device_class, read_machine
 from quant_action.harness import ENVIRONMENT as HARNESS
 from quant_action.inputs import Inputs, fetch_weights, open_inputs
-from quant_action.judge import judge
+from quant_action.judge import judge, undecided
+from quant_action.metrics.interface import Subject
 from quant_action.plan import make_plan
 from quant_action.quantize import cached_candidate, quantize
 from quant_action.records import Candidate, Decision, Evaluation, Failure, Job, Plan, RuntimeCheck, Stage, Verdict
 from quant_action.report import Report, build_report
 from quant_action.runtimes import runtime_environment
-from quant_action.saved_run import load_last_run
+from quant_action.saved_run import load_last_run, load_subject
 from quant_action.spec import LoadedSpec, load_spec
 from quant_action.storage import write_text
-from quant_action.store import BASELINE, RunFolder, Store
+from quant_action.store import BASELINE, FLOOR, RELEASE, RunFolder, Store
 from quant_action.workers.environment import HOST, Environment, interpreter
 from quant_action.workers.torch_build import torch_build
 
@@ -50,6 +62,8 @@ class Settings:
     spec: Path
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cache: Path | None = None
+    release: Path | None = None
+    """Folder of what was released last."""
     timeout: float | None = None
     """Seconds that one job (a candidate quantized, a model evaluated) may take; the installing of environments is not counted."""
 
@@ -87,7 +101,7 @@ class Session:
     def is_checked(self, job: Job) -> bool:
         """Whether its runtime was compared with what was scored."""
         candidate = cached_candidate(self.store, job.key)
-        evaluation = cached_evaluation(self.store, evaluation_key(self.plan, candidate)) if candidate else None
+        evaluation = last_look(self.store, self.plan, candidate) if candidate else None
         if not (self.plan.runtime and candidate and evaluation):
             return False
         return cached_check(self.store, runtime_key(self.plan.runtime, candidate, evaluation)) is not None
@@ -113,15 +127,19 @@ class Finished:
 def prepare(settings: Settings) -> Session:
     """Read, check and plan. When this returns, nothing heavy was loaded, and only the Hub's cache may have got a model's small files."""
     loaded = load_spec(settings.spec)
-    inputs = open_inputs(loaded)
+    inputs = open_inputs(loaded, settings.release)
     plan = make_plan(loaded, inputs, device_class(settings.device, read_machine()))
     return Session(loaded=loaded, inputs=inputs, plan=plan, store=store_of(loaded, settings), timeout=settings.timeout)
 
 
 def run(settings: Settings, listener: Listener) -> Finished:
-    """Everything. What is cached is not done again; a candidate that breaks does not stop the others."""
+    """Everything. What is cached is not done again; a candidate that breaks does not stop the others.
+
+    What candidates are compared with is measured first: where that breaks, nothing can be decided, and no hour of quantizing is lost.
+    """
     session = _start(settings)
     install_environments(session, session.plan.jobs, listener)
+    measure_references(session, listener)
     made: dict[str, Candidate] = {}
     measured: dict[str, Evaluation] = {}
     for job in session.plan.jobs:
@@ -129,7 +147,6 @@ def run(settings: Settings, listener: Listener) -> Finished:
             made[job.id] = make_candidate(session, job, listener)
         except RunError as error:
             _record_failure(session.run, job, "quantize", error, listener)
-    measure_baseline(session, listener)
     for job in session.plan.jobs:
         try:
             if job.id in made:
@@ -158,12 +175,12 @@ def quantize_only(settings: Settings, chosen: str | None, listener: Listener) ->
 
 
 def evaluate_only(settings: Settings, chosen: str | None, listener: Listener) -> Session:
-    """Measure the original and the candidates (or the chosen one), which must have been made."""
+    """Measure what candidates are compared with, and the candidates (or the chosen one), which must have been made."""
     session = _start(settings)
     jobs = _chosen(session.plan, chosen)
     made = {job.id: _made(session, job, settings) for job in jobs}
     install_environments(session, jobs, listener)
-    measure_baseline(session, listener)
+    measure_references(session, listener)
     for job in jobs:
         evaluation = measure_candidate(session, job, made[job.id], listener)
         if session.plan.runtime:
@@ -179,21 +196,28 @@ def judge_saved(settings: Settings) -> Verdict:
     """
     loaded = load_spec(settings.spec)
     saved = load_last_run(store_of(loaded, settings), loaded.spec.name)
-    measured = measured_of(saved.baseline.values)
-    verdict = judge(
-        plan_key=saved.plan.key,
-        gates={job.id: gate_limits(loaded, job.scheme.bits, measured) for job in saved.plan.jobs},
-        baseline=saved.baseline,
-        release=saved.release,
-        floor=saved.floor,
-        candidates={**saved.subjects, **saved.failures},
-        required=[id for id, candidate in loaded.spec.candidates.items() if candidate.required],
-        choose=loaded.spec.release.choose,
-        looks=saved.plan.looks,
-        overrides=overrides_of(loaded),
-    )
+    candidates: dict[str, Subject | Failure] = {**saved.subjects, **saved.failures}
+    verdict = _judge(loaded, saved.plan, saved.baseline, saved.floor, saved.release, candidates)
     verdict.save(saved.folder.verdict)
     return verdict
+
+
+def _judge(
+    loaded: LoadedSpec, plan: Plan, baseline: Subject, floor: Subject, release: Subject | None, candidates: Mapping[str, Subject | Failure]
+) -> Verdict:
+    measured = measured_of(baseline.values)
+    return judge(
+        plan_key=plan.key,
+        gates={job.id: gate_limits(loaded, job.scheme.bits, measured) for job in plan.jobs},
+        baseline=baseline,
+        release=release,
+        floor=floor,
+        candidates=candidates,
+        required=[id for id, candidate in loaded.spec.candidates.items() if candidate.required],
+        choose=loaded.spec.release.choose,
+        looks=plan.looks,
+        overrides=overrides_of(loaded),
+    )
 
 
 def report_saved(settings: Settings) -> Finished:
@@ -278,11 +302,48 @@ def _made(session: Session, job: Job, settings: Settings) -> Candidate:
     return candidate
 
 
+def measure_references(session: Session, listener: Listener) -> None:
+    """What candidates are compared with. Raises the errors of `run_worker`, and `ReleaseNotMeasured`."""
+    measure_baseline(session, listener)
+    measure_floor(session, listener)
+    if session.plan.release:
+        measure_release(session, listener)
+
+
 def measure_baseline(session: Session, listener: Listener) -> Evaluation:
     known = cached_evaluation(session.store, session.plan.baseline_key) is not None
     evaluation = evaluate_baseline(session.plan, session.inputs, session.store, listener.step(BASELINE, "evaluate"), session.timeout)
-    listener.done(BASELINE, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
+    listener.done(BASELINE, "evaluate", _spent(evaluation, known=known))
     return evaluation
+
+
+def measure_floor(session: Session, listener: Listener) -> Evaluation:
+    """The baseline a second time."""
+    known = cached_evaluation(session.store, floor_key(session.plan)) is not None
+    evaluation = evaluate_floor(session.plan, session.inputs, session.store, listener.step(FLOOR, "evaluate"), session.timeout)
+    bits = "the same bits" if evaluation.bit_identical else "other last bits"
+    listener.done(FLOOR, "evaluate", f"{_spent(evaluation, known=known)}, {bits}")
+    return evaluation
+
+
+def measure_release(session: Session, listener: Listener) -> Evaluation:
+    """Gates against a release that was given must not fall silent: where it cannot be measured, the run ends."""
+    known = cached_evaluation(session.store, release_key(session.plan)) is not None
+    try:
+        evaluation = evaluate_release(session.plan, session.inputs, session.store, listener.step(RELEASE, "evaluate"), session.timeout)
+    except Cancelled:
+        raise
+    except QuantActionError as error:
+        raise ReleaseNotMeasured(
+            f"the release cannot be measured, so nothing can be compared with it: {error}",
+            remedy=error.remedy or "Give the folder of a release that can be loaded; without --release, gates against it do not apply.",
+        ) from error
+    listener.done(RELEASE, "evaluate", _spent(evaluation, known=known))
+    return evaluation
+
+
+def _spent(evaluation: Evaluation, *, known: bool) -> str:
+    return "cached" if known else f"{evaluation.seconds:.1f} s"
 
 
 def make_candidate(session: Session, job: Job, listener: Listener) -> Candidate:
@@ -293,12 +354,41 @@ def make_candidate(session: Session, job: Job, listener: Listener) -> Candidate:
 
 
 def measure_candidate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> Evaluation:
-    known = cached_evaluation(session.store, evaluation_key(session.plan, candidate)) is not None
-    advance = listener.step(job.id, "evaluate")
-    evaluation = evaluate_candidate(session.plan, job.id, candidate, session.inputs, session.store, advance, session.timeout)
-    listener.done(job.id, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
+    """Look by look, as far as it takes to settle its gates on items; what candidates are compared with must have been measured."""
+    look = 1
+    evaluation, settled = _look_at(session, job, candidate, look, listener)
+    while not settled:
+        look += 1
+        evaluation, settled = _look_at(session, job, candidate, look, listener)
     session.run.failure(job.id).unlink(missing_ok=True)
     return evaluation
+
+
+def _look_at(session: Session, job: Job, candidate: Candidate, look: int, listener: Listener) -> tuple[Evaluation, bool]:
+    """What was measured up to this look, and whether it is the last that is needed."""
+    plan, looks = session.plan, len(session.plan.looks)
+    known = cached_evaluation(session.store, evaluation_key(plan, candidate, look)) is not None
+    advance = listener.step(job.id, "evaluate")
+    evaluation = evaluate_candidate(plan, job.id, candidate, session.inputs, session.store, advance, session.timeout, look=look)
+    note = _spent(evaluation, known=known)
+    if looks == 1:
+        listener.done(job.id, "evaluate", note)
+        return evaluation, True
+    settled = look < looks and _is_settled(session, job)
+    listener.done(job.id, "evaluate", f"look {look} of {looks}: {_items(evaluation):,} items, {note}{', settled' if settled else ''}")
+    return evaluation, settled or look == looks
+
+
+def _items(evaluation: Evaluation) -> int:
+    return evaluation.metrics["accuracy"].n if "accuracy" in evaluation.metrics else 0
+
+
+def _is_settled(session: Session, job: Job) -> bool:
+    """Whether another look at the items could change nothing, as the judge sees it."""
+    plan, measured = session.plan, partial(load_subject, session.run)
+    release = measured(RELEASE) if plan.release else None
+    verdict = _judge(session.loaded, plan, measured(BASELINE), measured(FLOOR), release, {job.id: measured(job.id)})
+    return not undecided(next(judged.checks for judged in verdict.candidates if judged.id == job.id))
 
 
 def compare_runtime(session: Session, job: Job, candidate: Candidate, evaluation: Evaluation, listener: Listener) -> RuntimeCheck:

@@ -64,7 +64,7 @@ LAST_PART = 10
 
 SCORER_REQUIRES = ("torch", "transformers", "tokenizers", "safetensors", "bitsandbytes", "numpy")
 HARNESS_SOURCES = ("quant_action.harness", "quant_action.data")
-SCORER_SOURCES = ("quant_action.scorer", "quant_action.checkpoints", "quant_action.metrics", "quant_action.values")
+SCORER_SOURCES = ("quant_action.scorer", "quant_action.checkpoints", "quant_action.metrics", "quant_action.values", "quant_action.portions")
 
 
 def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidates: Sequence[str] | None = None) -> Plan:
@@ -81,10 +81,9 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
     jobs = tuple(_job(loaded, name, inputs, calibration, device_class) for name in (spec.candidates if candidates is None else candidates))
     runtime = RuntimeProtocol() if spec.evaluation.runtime else None
     looks = tuple(spec.evaluation.looks)
-    asked = [*([runtime.model_dump()] if runtime else []), *([looks] if len(looks) > 1 else [])]
-    decides = [spec.name, baseline_key, [[job.id, job.key] for job in jobs], *asked]
+    compared = [runtime.model_dump() if runtime else None, inputs.release_digest, looks]
     return Plan(
-        key=digest_of(decides),
+        key=digest_of([spec.name, baseline_key, [[job.id, job.key] for job in jobs], *compared]),
         name=spec.name,
         spec=loaded.source.path.name,
         spec_digest=loaded.source.digest,
@@ -101,6 +100,7 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
         scorer=scorer,
         baseline_key=baseline_key,
         runtime=runtime,
+        release=_release(inputs),
         looks=looks,
         jobs=jobs,
     )
@@ -167,6 +167,19 @@ def _on(candidate: GptqCandidate | AwqCandidate, option: str) -> bool:
 def _calibration(loaded: LoadedSpec, inputs: Inputs) -> CalibrationRef | None:
     asked = loaded.spec.calibration
     return CalibrationRef(digest=inputs.calibration.digest, **asked.model_dump()) if asked and inputs.calibration else None
+
+
+def _release(inputs: Inputs) -> ModelRef | None:
+    release = inputs.release
+    if release is None or inputs.release_digest is None:
+        return None
+    return ModelRef(
+        source=release.folder.absolute().name.encode(errors="replace").decode(),
+        revision=None,
+        digest=inputs.release_digest,
+        architecture=release.architecture,
+        size=release.size,
+    )
 
 
 def _job(loaded: LoadedSpec, name: str, inputs: Inputs, calibration: CalibrationRef | None, device_class: str) -> Job:

@@ -16,10 +16,10 @@ class SavedRun:
     folder: RunFolder
     plan: Plan
     baseline: Subject
-    floor: Subject | None
-    """The baseline measured again, where that was done."""
+    floor: Subject
+    """The baseline a second time."""
     release: Subject | None
-    """The last released artifact, where there is one."""
+    """None where the plan has none."""
     candidates: dict[str, Candidate]
     """By id, of those that were made and measured."""
     subjects: dict[str, Subject]
@@ -43,11 +43,11 @@ def load_last_run(store: Store, name: str) -> SavedRun:
     return SavedRun(
         folder=folder,
         plan=plan,
-        baseline=_load_subject(folder, BASELINE),
-        floor=_load_subject(folder, FLOOR) if _is_measured(folder, FLOOR) else None,
-        release=_load_subject(folder, RELEASE) if _is_measured(folder, RELEASE) else None,
+        baseline=load_subject(folder, BASELINE),
+        floor=load_subject(folder, FLOOR),
+        release=load_subject(folder, RELEASE) if plan.release else None,
         candidates={id: Candidate.load(folder.candidate(id) / "candidate.json") for id in measured},
-        subjects={id: _load_subject(folder, id) for id in measured},
+        subjects={id: load_subject(folder, id) for id in measured},
         runtimes={id: RuntimeCheck.load(folder.runtime(id)) for id in measured if plan.runtime},
         failures=failures | {id: _not_evaluated(id) for id in ids if id not in measured and id not in failures},
     )
@@ -57,10 +57,12 @@ def _is_measured(folder: RunFolder, id: str) -> bool:
     return (folder.evaluation(id) / "evaluation.json").exists()
 
 
-def _load_subject(folder: RunFolder, id: str) -> Subject:
+def load_subject(folder: RunFolder, id: str) -> Subject:
+    """A candidate by its id, or what candidates are compared with. Raises `InputError` when the run has not measured it."""
     path = folder.evaluation(id)
     if not _is_measured(folder, id):
-        raise InputError(f"the last run has no evaluation of the {id}", where=str(folder.path), remedy="quant-action evaluate SPEC")
+        remedy = f"quant-action evaluate SPEC{' --release DIR' if id == RELEASE else ''}"
+        raise InputError(f"the last run has no evaluation of the {id}", where=str(folder.path), remedy=remedy)
     return Subject(evaluation=Evaluation.load(path / "evaluation.json"), values=Values.load(path))
 
 

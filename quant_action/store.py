@@ -5,7 +5,7 @@
     .quant/cache/runtimes/<key>.json         what an artifact's own runtime computes, beside what was scored
     .quant/runs/<plan key>/                  plan.json
         candidates/<id>                      link into the cache
-        evaluations/<id>, <id>.json          links into the cache; `baseline`, `floor`, `release` beside the candidates
+        evaluations/<id>, <id>.json          links into the cache; `baseline`, `floor` and `release` beside the candidates
         runtimes/<id>.json                   links into the cache, where the spec asks for that check
         failures/<id>.json                   why a candidate has no evaluation
         logs/<id>.<stage>.log

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, SupportsFloat
 
 from quant_action.errors import DataError
+from quant_action.portions import fixed_order, portion
 
 MOST_TEXT = 400
 """Characters of a prompt or an answer that are kept."""
 
 
 def asked_items(ids: Sequence[str], *, limit: int | None, share_from: float = 0.0, share_to: float = 1.0) -> list[int]:
-    """Indices of the items to ask, rising: of the `limit` (or all) with the least sha256 of the id, those from one share to another.
-
-    A sample by hash is as good as a random one, is the same everywhere, and grows by adding items; the first of a data set would be biased
-    by whatever sorted it. Of n items the first share s has ceil(s n), so that the portions of consecutive shares make up the whole.
-    """
-    ranked = sorted(range(len(ids)), key=lambda index: (hashlib.sha256(ids[index].encode()).digest(), index))[:limit]
-    return sorted(ranked[math.ceil(share_from * len(ranked)) : math.ceil(share_to * len(ranked))])
+    """Indices of the items to ask, rising: of the first `limit` (or all) in the fixed order, those from one share to another."""
+    kept = sorted(fixed_order(ids)[:limit])
+    return [kept[place] for place in portion([ids[index] for index in kept], after=share_from, upto=share_to)]
 
 
 def items_of(

@@ -33,6 +33,7 @@ from quant_action.records.results import (
     RuntimeCheck,
     Scoring,
     Stage,
+    SubjectKind,
 )
 from quant_action.records.verdict import CandidateVerdict, Check, Decision, GateLimit, Interval, Outcome, Override, Verdict, Versus
 
@@ -65,6 +66,7 @@ __all__ = [
     "Scheme",
     "Scoring",
     "Stage",
+    "SubjectKind",
     "TaskProtocol",
     "TextProtocol",
     "Value",

@@ -186,6 +186,8 @@ class Plan(Record):
     baseline_key: str
     runtime: RuntimeProtocol | None = None
     """Absent where the spec does not ask for it."""
+    release: ModelRef | None = None
+    """What was released last, to compare with; its source is the folder's name. Absent before the first release."""
     looks: tuple[float, ...] = (1.0,)
     """Shares of each task's items after which gates on items may be decided: fixed here, before anything is measured."""
     jobs: tuple[Job, ...]

@@ -48,6 +48,10 @@ class Candidate(Record):
     versions: dict[str, str]
 
 
+SubjectKind = Literal["baseline", "floor", "release", "candidate"]
+"""The unquantized model; the same a second time, in other batches; the last release; what may become the next."""
+
+
 class Measurement(Value):
     value: float
     n: int
@@ -76,8 +80,7 @@ class Evaluation(Record):
     SCHEMA: ClassVar[str] = "quant_action.evaluation/v1"
 
     key: str
-    subject: Literal["baseline", "floor", "release", "candidate"]
-    """`floor` is the baseline measured again in another batch order and size, `release` the last released artifact."""
+    subject: SubjectKind
     artifact: str
     """Digest of the manifest of the model that was loaded."""
     protocol: str
@@ -86,15 +89,17 @@ class Evaluation(Record):
     """Bytes of the model's weight files."""
     metrics: dict[str, Measurement]
     """By metric id; a task's accuracy is `accuracy:TASK`, all items together `accuracy`, those of a slice `accuracy@SLICE`."""
+    look: int = 1
+    """After which look at the items it ends, from 1; all items were asked when it is the last of `looks`."""
+    looks: int = 1
+    bit_identical: bool | None = None
+    """Of a floor: whether every value per window and item is the baseline's to the last bit."""
     scoring: Scoring | None = None
     seconds: float
     peak_memory: int
     peak_gpu_memory: int | None
     estimate: Estimate | None = None
     """As in `Candidate`."""
-    look: int = 1
-    """After which look at the items it ends, from 1; all items were asked when it is the last of `looks`."""
-    looks: int = 1
     device: str
     versions: dict[str, str]
 

@@ -51,11 +51,11 @@ def make_stand_in(loaded: LoadedSpec, inputs: Inputs, folder: Path, on_progress:
 
 
 def ask_little(loaded: LoadedSpec) -> LoadedSpec:
-    """The spec with the same candidates, few samples to calibrate on, and few items, shortly answered."""
+    """The spec with the same candidates, few samples to calibrate on, and few items, shortly answered, at one look."""
     spec = loaded.spec
     calibration = spec.calibration and spec.calibration.model_copy(update={"samples": min(SAMPLES, spec.calibration.samples)})
     tasks = {name: _little(task) for name, task in spec.evaluation.tasks.items()}
-    evaluation = spec.evaluation.model_copy(update={"tasks": tasks})
+    evaluation = spec.evaluation.model_copy(update={"tasks": tasks, "looks": [1.0]})
     return LoadedSpec(spec.model_copy(update={"calibration": calibration, "evaluation": evaluation}), loaded.source)
 
 

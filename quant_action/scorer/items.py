@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quant_action.data import Row, check_rows, item_id, read_rows, slice_of
+from quant_action.portions import fixed_order, portion
 from quant_action.records import Samples, TaskProtocol
 
 MOST_TEXT = 400
@@ -14,17 +15,17 @@ MOST_TEXT = 400
 
 
 def task_rows(task: TaskProtocol, data: Path) -> list[Row]:
-    """The rows to ask, in the order of the file: all, or the `limit` whose ids have the least sha256.
-
-    A sample by hash is as good as a random one, is the same everywhere, and grows with `limit` by adding items, never by swapping them;
-    the first rows of a file would be biased by whatever sorted it. Raises `DataError` for a row that is not of the task's kind.
+    """The rows of a task, in the order of the file: all, or the first `limit` of the fixed order (the first of the file would be biased
+    by whatever sorted it). Raises `DataError` for a row that is not of the task's kind.
     """
     rows = read_rows(data)
     check_rows(rows, task.kind)
-    if task.limit is None or task.limit >= len(rows):
-        return rows
-    ranked = sorted(rows, key=lambda row: (hashlib.sha256(item_id(row).encode()).digest(), row.line))
-    return sorted(ranked[: task.limit], key=lambda row: row.line)
+    return [rows[index] for index in sorted(fixed_order([item_id(row) for row in rows])[: task.limit])]
+
+
+def rows_between(rows: list[Row], *, after: float, upto: float) -> list[Row]:
+    """Those of a task's rows that a look asks anew, `after` being the share of them that was asked before."""
+    return [rows[index] for index in portion([item_id(row) for row in rows], after=after, upto=upto)]
 
 
 def item_values(

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from quant_action.errors import IntegrityError
 from quant_action.scorer.head import Head
@@ -32,16 +32,30 @@ def save_states(folder: Path, kind: Kind, batch: int, *, ids: torch.Tensor, hidd
     save_file({"ids": ids.contiguous(), "hidden": hidden.contiguous()}, _batch_file(folder, kind, batch))
 
 
-def load_states(folder: Path, kind: Kind, batch: int, *, ids: torch.Tensor) -> torch.Tensor:
-    """The baseline's hidden states of a batch with these ids. Raises `IntegrityError` when there are none, or of other windows."""
-    path = _batch_file(folder, kind, batch)
+def load_states(folder: Path, kind: Kind, first: int, *, ids: torch.Tensor) -> torch.Tensor:
+    """The baseline's hidden states of the windows, or documents, from number `first` on, which have these ids, however it was batched.
+
+    Raises `IntegrityError` when there are none, or of another text.
+    """
+    per_file = max(1, len(_rows(_batch_file(folder, kind, 0), slice(None), "ids")))
+    parts = []
+    for batch in range(first // per_file, (first + len(ids) - 1) // per_file + 1):
+        path, begin = _batch_file(folder, kind, batch), batch * per_file
+        rows = slice(max(first - begin, 0), min(first + len(ids) - begin, per_file))
+        expected = ids[begin + rows.start - first : begin + rows.stop - first]
+        if not torch.equal(_rows(path, rows, "ids"), expected.cpu()):
+            raise IntegrityError("the baseline's hidden states are of another text", where=str(path), remedy=REMEDY)
+        parts.append(_rows(path, rows, "hidden"))
+    return torch.cat(parts).to(ids.device)
+
+
+def _rows(path: Path, rows: slice, name: str) -> torch.Tensor:
     try:
-        tensors = load_file(path, device=str(ids.device))
+        with safe_open(path, framework="pt") as file:
+            tensor: torch.Tensor = file.get_slice(name)[rows]
     except (OSError, SafetensorError) as error:
         raise IntegrityError(f"the baseline's hidden states are not readable ({error})", where=str(path), remedy=REMEDY) from error
-    if not torch.equal(tensors["ids"], ids):
-        raise IntegrityError("the baseline's hidden states are of another text", where=str(path), remedy=REMEDY)
-    return tensors["hidden"]
+    return tensor
 
 
 def load_head(folder: Path, *, device: str) -> Head:

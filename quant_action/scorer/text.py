@@ -3,7 +3,8 @@
 The rows of a file, chat messages through the chat template, are joined by an empty line and tokenized once by the base model's tokenizer,
 with its start token first if it adds one; where rows name a slice, those of each slice are joined by themselves. Windows of `window` tokens
 do not overlap, and the tail that fills none is dropped. Every position but the first of a window is scored, given what stands before it in
-the window. Batches are the same for every model. This is the convention of the GPTQ and AWQ papers; llama.cpp's, which scores the second
+the window. Batches are the same for every model
+(`batching.py`). This is the convention of the GPTQ and AWQ papers; llama.cpp's, which scores the second
 half of each window only, gives other numbers.
 
 Long documents stand each by itself: of its first `tokens` tokens the last tenth is scored, given all before.
@@ -136,7 +137,7 @@ def score_text(
         ids = passages.ids[first : indices.stop].to(model.device)
         hidden = model.states(ids)[:, -scored - 1 : -1].clone()  # the rest of a long document's states goes
         _require_finite(hidden, first, kind, "hidden states")
-        against = (base_head, load_states(baseline, kind, batch, ids=ids).flatten(0, 1)) if baseline and base_head else None
+        against = (base_head, load_states(baseline, kind, first, ids=ids).flatten(0, 1)) if baseline and base_head else None
         scores = score(model.head, hidden.flatten(0, 1), ids[:, -scored:].flatten(), baseline=against)
         _require_finite(scores.nll.view(len(ids), -1), first, kind, "log-likelihoods")
         _require_finite(scores.kl.view(len(ids), -1), first, kind, "KL divergences")

@@ -23,6 +23,14 @@ SUBJECTS = {
 """Names that no candidate can have: a run measures these too."""
 
 
+SUBJECTS = {
+    "baseline": "the unquantized model",
+    "floor": "the unquantized model measured a second time",
+    "release": "the last released artifact",
+}
+"""Names that no candidate can have: a run measures these too."""
+
+
 class Model(SpecModel):
     source: Annotated[str, StringConstraints(min_length=1, max_length=400)]
     """A Hugging Face Hub id (`organisation/name`), or a path relative to the spec."""

@@ -65,8 +65,10 @@ def test_what_autoawq_writes_on_a_cpu_is_refused_twice(tmp_path: Path) -> None:
         "device": "cpu",
         "protocol": protocol.model_dump(mode="json"),
         "data": {"text": str(EXAMPLE / "data/heldout.jsonl"), "tasks": {}},
+        "rounding": {"bits": 4, "group_size": 64},
+        "look": {"after": 0.0, "upto": 1.0, "earlier": None},
     }
-    original = {"model": str(base.folder), "states": str(tmp_path / "baseline/states"), "bits": 4, "group_size": 64}
+    original = {"model": str(base.folder), "states": str(tmp_path / "baseline/states")}
     with pytest.raises(EngineError, match=r"model\.layers\.\d: .*it does not compute the layer that it was made from"):
         work(
             HOST,

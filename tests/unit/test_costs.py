@@ -49,6 +49,8 @@ def scoring(**changes: Any) -> ScoreWork:
     settings: dict[str, Any] = {
         "shape": SEVEN_B,
         "scheme": GPTQ,
+        "compared": True,
+        "checked": True,
         "text_tokens": TOKENS,
         "long_documents": 0,
         "long_tokens": 0,
@@ -159,10 +161,11 @@ def test_a_cpu_has_no_gpu_memory_and_a_gpu_spares_the_host() -> None:
 
 
 def test_seven_billion_parameters_do_not_fit_a_small_machine() -> None:
-    baseline = costs.score(scoring(scheme=None, gpu=None))
+    alone: dict[str, Any] = {"scheme": None, "compared": False, "checked": False}
+    baseline = costs.score(scoring(**alone, gpu=None))
     assert baseline.memory > 4 * SEVEN_B.parameters
     assert baseline.disk == pytest.approx(TOKENS * 4096 * 4 + 32_000 * 4096 * 4, rel=0.01)
-    gpu = costs.score(scoring(scheme=None))
+    gpu = costs.score(scoring(**alone))
     assert gpu.gpu_memory is not None
     assert 2 * SEVEN_B.parameters < gpu.gpu_memory < 1.25 * 2 * SEVEN_B.parameters
     assert gpu.disk == pytest.approx(TOKENS * 4096 * 2 + 32_000 * 4096 * 2, rel=0.01)
@@ -196,6 +199,14 @@ def test_scoring_takes_more_for_more(layers: int, text: int, steps: int) -> None
     assert other.disk > one.disk
 
 
+def test_the_floor_reads_what_the_baseline_left_and_leaves_nothing_of_the_kind() -> None:
+    baseline = costs.score(scoring(scheme=None, compared=False, checked=False, gpu=None))
+    floor = costs.score(scoring(scheme=None, compared=True, checked=False, gpu=None))
+    assert floor.disk == costs.VALUES * TOKENS < baseline.disk / 100
+    assert baseline.seconds < floor.seconds
+    assert baseline.memory <= floor.memory < 1.1 * baseline.memory
+
+
 def test_what_there_is_to_score() -> None:
     task = {"digest": "x", "data": "x", "max_tokens": 32}
     protocol = Protocol(
@@ -207,16 +218,26 @@ def test_what_there_is_to_score() -> None:
     )
     sizes = {"c": DataSize(bytes=21_000, rows=100), "g": DataSize(bytes=2_100, rows=10)}
     shape = Shape(**{**vars(SEVEN_B), "vocabulary": 512})
-    found = score_work(shape, None, protocol, text=DataSize(bytes=21_000, rows=9), long_documents=0, tasks=sizes, gpu=None, cores=2)
+
+    def between(after: float, upto: float) -> ScoreWork:
+        text = DataSize(bytes=21_000, rows=9)
+        asked: dict[str, Any] = {"compared": False, "checked": False, "text": text, "long_documents": 0, "tasks": sizes}
+        return score_work(shape, None, protocol, after=after, upto=upto, gpu=None, cores=2, **asked)
+
+    found = between(0.0, 1.0)
     assert found.text_tokens == 10_000
     assert found.task_tokens == 50 * 2 * 100 + 10 * 100
     assert found.written_tokens == 10 * 32
     assert found.steps == 32  # all ten fit one batch
+    looks = [between(0.0, 0.25), between(0.25, 1.0)]
+    assert [look.text_tokens for look in looks] == [10_000, 0]
+    assert [look.task_tokens for look in looks] == [13 * 200 + 3 * 100, 37 * 200 + 7 * 100]
 
 
 def test_long_documents_cost_their_length_and_keep_their_ends() -> None:
-    plain = costs.score(scoring(scheme=None))
-    long = costs.score(scoring(scheme=None, long_documents=20, long_tokens=32_768, long_scored=3276))
+    alone: dict[str, Any] = {"scheme": None, "compared": False, "checked": False}
+    plain = costs.score(scoring(**alone))
+    long = costs.score(scoring(**alone, long_documents=20, long_tokens=32_768, long_scored=3276))
     shape = SEVEN_B
     assert long.disk - plain.disk == 20 * (3276 * (2 * shape.hidden + costs.VALUES) + 8 * 32_768)
     assert plain.gpu_memory is not None

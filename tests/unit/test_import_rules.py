@@ -15,7 +15,9 @@ MODULES = {
 
 DATA, CHOICES, STAGES, PIPELINE, CLI = range(5)
 LAYERS = {
-    **dict.fromkeys(("errors", "storage", "records", "manifest", "values", "data", "spec", "model_files", "hardware", "guide"), DATA),
+    **dict.fromkeys(
+        ("errors", "storage", "records", "manifest", "values", "data", "spec", "model_files", "hardware", "guide", "portions"), DATA
+    ),
     **dict.fromkeys(("work", "costs", "findings"), DATA),
     **dict.fromkeys(("engines", "metrics", "formats", "remotes", "workers", "checkpoints", "scorer"), CHOICES),
     **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "evidence"), CHOICES),

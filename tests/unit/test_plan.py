@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,13 +14,16 @@ from safetensors.numpy import save_file
 
 from quant_action.checkpoints.formats import format_of
 from quant_action.engines import engines
-from quant_action.errors import DataError, SpecError
+from quant_action.errors import DataError, ModelError, SpecError
+from quant_action.evaluate import evaluation_key, floor_key, release_key
 from quant_action.inputs import open_inputs
+from quant_action.manifest import Manifest
 from quant_action.plan import PRESETS, make_plan, named_layers, resolve_scheme
 from quant_action.records import BitsandbytesScheme, Plan, WeightScheme
 from quant_action.spec import AwqCandidate, GptqCandidate, RtnCandidate, load_spec
+from tests.golden.records import CANDIDATES
 
-from .conftest import write_rows
+from .conftest import write_model, write_rows
 
 Edit = Callable[[str, str], Path]
 CPU = "cpu x86_64"
@@ -65,6 +69,7 @@ def test_same_inputs_same_keys(workspace: Path) -> None:
         ("evaluation:\n", "evaluation:\n  samples: hash-only\n", {"baseline", "plan"}),
         ("max: 1.05", "max: 1.06", set()),
         ("evaluation:\n", "evaluation:\n  runtime: true\n", {"plan"}),
+        ("evaluation:\n", "evaluation:\n  looks: [0.5, 1]\n", {"plan"}),
         ("name: tiny", "name: small", {"plan"}),
     ],
 )
@@ -327,6 +332,66 @@ def test_presets_are_ordinary_candidates(edit_spec: Edit) -> None:
     plan = planned(edit_spec("{method: bitsandbytes, type: nf4}", "{preset: int8}"))
     assert plan.jobs[1].scheme == BitsandbytesScheme(method="bitsandbytes", type="int8")
     assert all(resolve_scheme(candidate) for candidate in PRESETS.values())
+
+
+def release_of(workspace: Path) -> Path:
+    """A folder with packed weights, as an engine leaves it."""
+    folder = workspace / "v1.2.0"
+    write_model(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq", "bits": 4}}))
+    save_file({"model.layers.0.mlp.up_proj.qweight": np.zeros((8, 96), np.int32)}, folder / "model.safetensors")
+    (folder / "quantize_config.json").write_text("{}")
+    return folder
+
+
+def test_the_release_is_part_of_the_plan_and_of_nothing_else(workspace: Path) -> None:
+    loaded, folder = load_spec(workspace / "quant.yml"), release_of(workspace)
+    first = make_plan(loaded, open_inputs(loaded), CPU)
+    plan = make_plan(loaded, open_inputs(loaded, folder), CPU)
+    assert first.release is None
+    assert plan.release is not None
+    assert (plan.release.source, plan.release.architecture) == ("v1.2.0", "LlamaForCausalLM")
+    assert plan.release.digest == Manifest.of(folder).digest  # what its candidate record says of it
+    assert plan.key != first.key
+    assert (plan.baseline_key, plan.jobs) == (first.baseline_key, first.jobs)
+    (folder / "README.md").write_text("nobody reads it")
+    assert make_plan(loaded, open_inputs(loaded, folder), CPU) == plan
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    assert make_plan(loaded, open_inputs(loaded, folder), CPU).key != plan.key
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder), "v1.2.0: no such folder"),
+        (lambda folder: (folder / "config.json").write_text('{"auto_map": {"AutoModel": "evil.Model"}}'), "asks for code that comes with"),
+        (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "has pickled weights only"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
+    ],
+)
+def test_a_release_that_must_not_be_loaded_is_bad_input(workspace: Path, damage: Callable[[Path], object], message: str) -> None:
+    folder = release_of(workspace)
+    damage(folder)
+    with pytest.raises(ModelError) as caught:
+        open_inputs(load_spec(workspace / "quant.yml"), folder)
+    assert message in str(caught.value)
+    assert caught.value.remedy == "--release takes the folder of what was released last: config, tokenizer and safetensors."
+
+
+def test_what_is_measured_has_a_key_of_all_that_decides_it(workspace: Path, edit_spec: Edit) -> None:
+    folder, candidate = release_of(workspace), CANDIDATES["bnb-nf4"]
+    loaded = load_spec(workspace / "quant.yml")
+    plan = make_plan(loaded, open_inputs(loaded, folder), CPU)
+    keys = [plan.baseline_key, floor_key(plan), release_key(plan), evaluation_key(plan, candidate, 1)]
+    assert len(set(keys)) == 4
+    loaded = load_spec(edit_spec("evaluation:\n", "evaluation:\n  looks: [0.5, 1]\n"))
+    other = make_plan(loaded, open_inputs(loaded, folder), CPU)
+    assert [other.baseline_key, floor_key(other), release_key(other)] == keys[:3]
+    assert len({keys[3], evaluation_key(other, candidate, 1), evaluation_key(other, candidate, 2)}) == 3
+    loaded = load_spec(edit_spec("window: 16", "window: 8"))
+    other = make_plan(loaded, open_inputs(loaded, folder), CPU)
+    assert not {floor_key(other), release_key(other)} & set(keys)
 
 
 def test_defaults_of_each_method() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,8 +163,9 @@ def test_plan_shows_what_each_process_will_take(workspace: Path, capsys: pytest.
     assert main(["plan", str(workspace / "quant.yml"), "--json"]) == 0
     planned: dict[str, Any] = json.loads(capsys.readouterr().out)
     jobs, total = planned["estimates"]["jobs"], planned["estimates"]["total"]
-    assert list(jobs) == ["baseline", "gptq-w4", "bnb-nf4"]
-    assert jobs["baseline"]["quantize"] is None
+    assert list(jobs) == ["baseline", "floor", "gptq-w4", "bnb-nf4"]
+    assert jobs["baseline"]["quantize"] is jobs["floor"]["quantize"] is None
+    assert jobs["floor"]["evaluate"]["disk"] < jobs["baseline"]["evaluate"]["disk"]
     steps = [step for job in jobs.values() for step in job.values() if step]
     assert total["seconds"] == pytest.approx(sum(step["seconds"] for step in steps))
     assert total["disk"] == sum(step["disk"] for step in steps)
@@ -171,9 +173,44 @@ def test_plan_shows_what_each_process_will_take(workspace: Path, capsys: pytest.
     assert all(step["earlier_runs"] == 0 and step["gpu_memory"] is None for step in steps)
     assert main(["plan", str(workspace / "quant.yml")]) == 0
     out = capsys.readouterr().out
-    assert out.count("not measured here yet") == 5
+    assert out.count("not measured here yet") == 6
     assert "still to do" in out
     assert "GPU memory" not in out
+
+
+def test_plan_with_a_release_and_looks(
+    workspace: Path, edit_spec: Edit, capsys: pytest.CaptureFixture[str], on: Callable[..., None]
+) -> None:
+    on(machine(), WITHOUT_CUDA)
+    once = json.loads(planned_json(workspace / "quant.yml", capsys))
+    spec = edit_spec("evaluation:\n", "evaluation:\n  looks: [0.25, 0.5, 1]\n")
+    shutil.copytree(workspace / "model", workspace / "v1.2.0")
+    planned = json.loads(planned_json(spec, capsys, "--release", str(workspace / "v1.2.0")))
+    assert planned["release"]["source"] == "v1.2.0"
+    assert str(workspace) not in json.dumps(planned["release"])
+    assert planned["looks"] == [0.25, 0.5, 1]
+    jobs = planned["estimates"]["jobs"]
+    assert list(jobs) == ["baseline", "floor", "release", "gptq-w4", "bnb-nf4"]
+    # each look is a process that loads the model again
+    assert jobs["bnb-nf4"]["evaluate"]["seconds"] > 2.5 * once["estimates"]["jobs"]["bnb-nf4"]["evaluate"]["seconds"]
+    assert main(["plan", str(spec), "--release", str(workspace / "v1.2.0")]) == 0
+    out = capsys.readouterr().out
+    assert "release: v1.2.0, LlamaForCausalLM" in out
+    assert "looks: after 25%, 50%, 100% of the items" in out
+
+
+def planned_json(spec: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["plan", str(spec), "--json", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_check_looks_at_the_release(workspace: Path, capsys: pytest.CaptureFixture[str], on: Callable[..., None]) -> None:
+    on(machine(), WITHOUT_CUDA)
+    (good,) = findings(workspace / "quant.yml", capsys, "--release", str(workspace / "model"), code=0)["release"]
+    assert good.message.startswith("LlamaForCausalLM, ")
+    found = findings(workspace / "quant.yml", capsys, "--release", str(workspace / "v0"), code=2)
+    assert (found["release"][0].level, found["release"][0].message) == ("error", "no such folder")
+    assert "memory" in found  # all else is looked at, too
 
 
 def test_plan_for_a_gpu_has_its_memory(workspace: Path, capsys: pytest.CaptureFixture[str], on: Callable[..., None]) -> None:

@@ -16,7 +16,7 @@ from quant_action.records import Samples, TaskProtocol
 from quant_action.scorer.batching import Batching
 from quant_action.scorer.choice import continuations, log_likelihoods, score_choice
 from quant_action.scorer.generate import first_line, greedy, score_generate
-from quant_action.scorer.items import task_rows
+from quant_action.scorer.items import rows_between, task_rows
 from quant_action.scorer.prompt import Encoder
 from tests.unit.scoring import VOCABULARY, WORDS, llama, scored, silent, tokenizer, write_rows
 
@@ -283,6 +283,17 @@ def test_a_larger_limit_adds_items_and_swaps_none(tmp_path: Path) -> None:
     assert len(chosen[-1]) == 9
 
 
+@pytest.mark.parametrize("limit", [None, 5])
+def test_looks_ask_every_row_once_in_the_order_of_the_file(tmp_path: Path, limit: int | None) -> None:
+    rows = rows_of(tmp_path, "choice", CHOICE_ROWS, limit=limit)
+
+    asked = [rows_between(rows, after=after, upto=upto) for after, upto in pairwise((0, 0.25, 0.5, 1))]
+
+    assert [len(portion) for portion in asked] == ([3, 2, 4] if limit is None else [2, 1, 2])
+    assert sorted(row.line for portion in asked for row in portion) == [row.line for row in rows]
+    assert all([row.line for row in portion] == sorted(row.line for row in portion) for portion in asked)
+
+
 def test_a_row_of_another_kind_is_an_error_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"task.jsonl:2"):
         rows_of(tmp_path, "choice", [CHOICE_ROWS[0], {"prompt": "a", "answer": "b"}])
@@ -292,8 +303,22 @@ def test_a_row_of_another_kind_is_an_error_with_its_line(tmp_path: Path) -> None
 def test_batches_hold_everything_once_and_no_more_than_allowed(lengths: list[int], tokens: int) -> None:
     batches = Batching(tokens=tokens).by_length(lengths)
 
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    assert all(len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= tokens for batch in batches)
+    other = Batching(tokens=tokens).other().by_length(lengths)
+
+    for found, most in ((batches, tokens), (other, tokens // 2)):
+        assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
+        assert all(len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= most for batch in found)
+        assert all(lengths[batch[0]] == max(lengths[index] for index in batch) for batch in found)
+
+
+def test_the_other_batching_starts_at_the_other_end() -> None:
+    usual = Batching(tokens=12)
+
+    assert usual.in_order(5, 6) == [range(2), range(2, 4), range(4, 5)]
+    assert usual.other().in_order(5, 6) == [range(n, n + 1) for n in (4, 3, 2, 1, 0)]
+    assert usual.in_order(2, 100) == [range(1), range(1, 2)]
+    assert usual.by_length([3, 5, 3, 3, 1]) == [[1, 0], [2, 3, 4]]
+    assert usual.other().by_length([3, 5, 3, 3, 1]) == [[0, 4], [3, 2], [1]]
 
 
 def test_log_likelihoods_keep_the_order_they_were_asked_in(tmp_path: Path) -> None:

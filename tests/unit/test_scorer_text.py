@@ -10,8 +10,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from quant_action.errors import DataError, EngineError, IntegrityError
 from quant_action.metrics import measure_all
+from quant_action.scorer.batching import Batching
 from quant_action.scorer.prompt import Encoder
-from quant_action.scorer.states import first_ids, save_states
+from quant_action.scorer.states import first_ids, load_states, save_states
 from quant_action.scorer.text import Passages, score_text, text_windows
 from quant_action.values import Values
 from tests.unit.scoring import VOCABULARY, llama, scored, silent, tokenizer, write_rows
@@ -126,6 +127,19 @@ def test_the_ids_that_were_scored_are_read_back(tmp_path: Path, asked: tuple[int
     ids = first_ids(tmp_path, windows=asked[0], tokens=asked[1])
     assert ids.shape == shape
     assert torch.equal(ids, windows.ids[: shape[0], : shape[1]])
+
+
+@pytest.mark.parametrize(("saved", "read"), [(2, 1), (2, 3), (3, 2), (5, 1), (1, 5)])
+def test_states_are_read_in_other_batches_than_they_were_saved_in(tmp_path: Path, saved: int, read: int) -> None:
+    windows, hidden = some_windows().ids, torch.randn(5, WINDOW - 1, 4)
+    for batch, indices in enumerate(Batching(tokens=saved * WINDOW).in_order(5, WINDOW)):
+        save_states(tmp_path, "window", batch, ids=windows[indices.start : indices.stop], hidden=hidden[indices.start : indices.stop])
+
+    for indices in Batching(tokens=read * WINDOW, backwards=True).in_order(5, WINDOW):
+        ids = windows[indices.start : indices.stop]
+        assert torch.equal(load_states(tmp_path, "window", indices.start, ids=ids), hidden[indices.start : indices.stop])
+    with pytest.raises(IntegrityError, match="of another text"):
+        load_states(tmp_path, "window", 1, ids=windows[:1])
 
 
 def test_ids_that_are_not_there_are_an_integrity_error(tmp_path: Path) -> None:

@@ -55,14 +55,25 @@ def request_for(tmp_path: Path) -> Any:
     tasks = {"pick": str(write_rows(tmp_path / "pick.jsonl", CHOICE)), "write": str(write_rows(tmp_path / "write.jsonl", GENERATE))}
     data = {"text": str(write_rows(tmp_path / "text.jsonl", TEXT)), "tasks": tasks}
 
-    def request(model: Path, *, name: str, baseline: Path | None = None) -> dict[str, Any]:
+    def request(
+        model: Path,
+        *,
+        name: str,
+        baseline: Path | None = None,
+        kind: str | None = None,
+        after: float = 0.0,
+        upto: float = 1.0,
+        earlier: str | None = None,
+    ) -> dict[str, Any]:
         (tmp_path / name).mkdir()
-        reference = {"model": str(baseline), "states": str(tmp_path / "base" / "states"), "bits": 4, "group_size": -1} if baseline else None
+        subject = kind or ("candidate" if baseline else "baseline")
         return {
             "verb": "evaluate",
-            "subject": "candidate" if baseline else "baseline",
+            "subject": subject,
             "model": str(model),
-            "baseline": reference,
+            "baseline": {"model": str(baseline), "states": str(tmp_path / "base" / "states")} if baseline else None,
+            "rounding": {"bits": 4, "group_size": -1} if subject == "candidate" and not earlier else None,
+            "look": {"after": after, "upto": upto, "earlier": str(tmp_path / earlier) if earlier else None},
             "device": "cpu",
             "protocol": protocol.model_dump(mode="json"),
             "data": data,
@@ -117,6 +128,62 @@ def test_a_copy_of_the_baseline_scores_exactly_like_it(tmp_path: Path, request_f
     assert second.windows is not None
     np.testing.assert_array_equal(first.windows.nll, second.windows.nll)
     assert first.items == second.items
+
+
+def test_the_floor_is_the_baseline_in_other_batches(tmp_path: Path, request_for: Any) -> None:
+    base = save_model(tmp_path / "m0", seed=0)
+    steps: list[tuple[str, int, int]] = []
+
+    requests = [request_for(base, name="base"), request_for(base, name="floor", baseline=base, kind="floor")]
+    for request in requests:
+        request["protocol"]["batch_tokens"] = 24  # three windows of eight in the first batch, then one each, last first
+    baseline = evaluate(requests[0], silent)
+    floor = evaluate(requests[1], lambda *step: steps.append(step))
+
+    assert [step for step in steps if step[0] == "score text"] == [("score text", done, 4) for done in (1, 2, 3, 4)]
+    first, second = Values.load(tmp_path / "base"), Values.load(tmp_path / "floor")
+    assert first.windows is not None
+    assert second.windows is not None
+    np.testing.assert_allclose(second.windows.nll, first.windows.nll, atol=1e-5)
+    assert 0 <= second.windows.kl.max() < 1e-6
+    assert [(item["item"], item["correct"]) for item in second.items] == [(item["item"], item["correct"]) for item in first.items]
+    assert not (tmp_path / "floor/states").exists()
+    assert floor["metrics"]["perplexity"]["value"] == pytest.approx(baseline["metrics"]["perplexity"]["value"], rel=1e-6)
+
+
+def test_looks_add_items_to_what_the_look_before_left(tmp_path: Path, request_for: Any) -> None:
+    base, other = save_model(tmp_path / "m0", seed=0), save_rounded(tmp_path / "m1")
+    evaluate(request_for(base, name="base"), silent)
+    evaluate(request_for(other, name="whole", baseline=base), silent)
+
+    first = evaluate(request_for(other, name="first", baseline=base, upto=0.5), silent)
+    steps: list[str] = []
+    second = evaluate(
+        request_for(other, name="second", baseline=base, after=0.5, earlier="first"), lambda step, done, total: steps.append(step)
+    )
+
+    whole, half, both = (Values.load(tmp_path / name) for name in ("whole", "first", "second"))
+    assert [item["task"] for item in half.items] == ["pick"] * 2 + ["write"] * 2
+    assert set(steps) == {"task pick", "task write"}  # neither text nor layers are looked at again
+    assert [(item["task"], item["item"], item["correct"]) for item in both.items] == [
+        (item["task"], item["item"], item["correct"]) for item in whole.items
+    ]
+    assert half.windows is not None
+    assert both.windows is not None
+    np.testing.assert_array_equal(both.windows.kl, half.windows.kl)
+    assert first["metrics"]["accuracy"]["n"] == 4
+    assert second["metrics"]["accuracy"]["n"] == 6
+    assert second["metrics"]["kl"] == first["metrics"]["kl"]
+
+
+def test_a_release_is_compared_as_it_is(tmp_path: Path, request_for: Any) -> None:
+    """Its layers are not held to a rounding: whoever made it checked it, and its scheme is not known here."""
+    base, other = save_model(tmp_path / "m0", seed=0), save_model(tmp_path / "m1", seed=1)
+    evaluate(request_for(base, name="base"), silent)
+
+    release = evaluate(request_for(other, name="release", baseline=base, kind="release"), silent)
+
+    assert release["metrics"]["kl"]["value"] > 0.1
 
 
 def test_perplexity_is_that_of_transformers_own_loss(tmp_path: Path, request_for: Any) -> None:
