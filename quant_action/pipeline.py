@@ -93,9 +93,10 @@ class Session:
         return cached_candidate(self.store, job.key) is not None
 
     def is_measured(self, job: Job | None) -> bool:
-        """Of a candidate, or (None) of the baseline."""
+        """Of a candidate on all items, or (None) of the baseline."""
         candidate = cached_candidate(self.store, job.key) if job else None
-        key = self.plan.baseline_key if job is None else evaluation_key(self.plan, candidate) if candidate else None
+        last = len(self.plan.looks)
+        key = self.plan.baseline_key if job is None else evaluation_key(self.plan, candidate, last) if candidate else None
         return key is not None and cached_evaluation(self.store, key) is not None
 
     def is_checked(self, job: Job) -> bool:

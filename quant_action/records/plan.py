@@ -177,8 +177,6 @@ class Plan(Record):
     device: str
     """What the work runs on: `cpu`, or the GPU's name; results of two devices are never mixed."""
     model: ModelRef
-    release: ModelRef | None = None
-    """The last release, where there is one; its `source` is as the command line says it."""
     calibration: CalibrationRef | None
     protocol: Protocol
     scorer: str
