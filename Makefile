@@ -2,17 +2,17 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Environments of engines stay in this clone; without this they would go to the user's cache.
+# Environments of engines and of the harness stay in this clone; without this they would go to the user's cache.
 export QUANT_ACTION_ENVIRONMENTS ?= $(CURDIR)/.environments
 PIP = -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check unit modern legacy smollm2 benchmark clean
+.PHONY: demo test check unit modern legacy lm-eval smollm2 benchmark clean
 
 demo: $(VENV)/.run
 	$(VENV)/bin/quant-action run examples/tiny-llama/quant.yml
 
 test: check
-	$(MAKE) --jobs=2 modern legacy
+	$(MAKE) --jobs=3 modern legacy lm-eval
 	$(VENV)/bin/python -m pytest
 
 check: $(VENV)/.test
@@ -20,7 +20,7 @@ check: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-modern legacy: $(VENV)/.run
+modern legacy lm-eval: $(VENV)/.run
 	$(VENV)/bin/quant-action environments --install $@
 
 unit: $(VENV)/.test

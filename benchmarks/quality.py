@@ -22,7 +22,7 @@ from pathlib import Path
 
 from quant_action.checkpoints.load import load_tokenizer
 from quant_action.engines.calibration import sample_blocks
-from quant_action.plan import resolve_scheme
+from quant_action.plan import BATCH_TOKENS, resolve_scheme
 from quant_action.records import Protocol, TextProtocol
 from quant_action.spec import AwqCandidate, GptqCandidate, RtnCandidate
 from quant_action.workers.environment import interpreter
@@ -88,7 +88,13 @@ def quantize_peer(library: str, calibration: Path, out: Path) -> tuple[float, st
 def evaluate(model: Path, out: Path, device: str, baseline: Path | None) -> dict[str, float]:
     out.mkdir()
     text = EXAMPLE / "data/heldout.jsonl"
-    protocol = Protocol(text=TextProtocol(data=text.name, digest="", window=512), tasks=())
+    protocol = Protocol(
+        tokenizer="",
+        dtype="float32" if device == "cpu" else "bfloat16",
+        batch_tokens=BATCH_TOKENS[device],
+        text=TextProtocol(data=text.name, digest="", window=512),
+        tasks=(),
+    )
     request = {
         "verb": "evaluate",
         "subject": "candidate" if baseline else "baseline",

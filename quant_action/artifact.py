@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 
 from quant_action.errors import EngineError, ModelError
-from quant_action.model_files import INDEX, ModelFiles, Tensor, companions, read_config, read_tensors
+from quant_action.model_files import DESCRIBING, ModelFiles, Tensor, companions, read_config, read_tensors
 from quant_action.records import BitsandbytesScheme, Scheme, WeightScheme
 
-SETTINGS = {"config.json", INDEX, "quantize_config.json", "quant_config.json"}
-"""Beside weights and companions; the last two are how older loaders learn of the quantization."""
 PACKED = ("qweight", "weight_packed", "weight")
 """Where a layer's codes lie: in GPTQ and AWQ, in compressed-tensors, in bitsandbytes checkpoints."""
 
@@ -43,7 +41,7 @@ def check_artifact(folder: Path, *, base: ModelFiles, scheme: Scheme, candidate:
 
 
 def _unexpected_files(folder: Path, tensors: dict[str, Tensor]) -> list[str]:
-    expected = {*SETTINGS, *(tensor.file for tensor in tensors.values()), *_names(companions(folder), folder)}
+    expected = {*DESCRIBING, *(tensor.file for tensor in tensors.values()), *_names(companions(folder), folder)}
     found = _names([path for path in sorted(folder.rglob("*")) if not path.is_dir()], folder)
     return [f"unexpected file {name}" for name in found if name not in expected]
 

@@ -6,9 +6,7 @@ kind, also good ones, so that a reader sees what was looked at.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import NormalDist
 
 from quant_action.costs import CUDA_CONTEXT
 from quant_action.engines import engines
@@ -16,12 +14,9 @@ from quant_action.errors import EngineError
 from quant_action.estimate import Forecast
 from quant_action.findings import Finding, machine_error, ok, warning
 from quant_action.formats.wording import format_bytes
-from quant_action.gates import gate_limits
 from quant_action.hardware import Machine, device_of
-from quant_action.metrics.intervals import LEAST_WINDOWS, bonett_price
 from quant_action.model_files import ModelFiles
-from quant_action.records import BitsandbytesScheme, GateLimit, Job
-from quant_action.spec import LoadedSpec
+from quant_action.records import BitsandbytesScheme, Job
 from quant_action.workers.environment import HOST
 from quant_action.workers.torch_build import TorchBuild
 
@@ -40,11 +35,8 @@ INT8_CAPABILITY = (7, 5)
 CERTAIN = 0.75
 """Estimates of memory are held within a quarter: only what even three quarters of one do not fit into is an error."""
 
-PLANNED_FLIPS = 0.05
-"""Share of items whose answer a 4-bit candidate changes, for planning; the 160 items of SmolLM2-135M's first measurement had 0.08."""
-
-ENVIRONMENT_BYTES = {"cpu": 1_600_000_000, "cuda": 7_000_000_000}
-"""An environment on disk: `modern` with a CPU build of torch, measured; with CUDA's libraries, assumed."""
+ENVIRONMENT_BYTES = {"cpu": 1_800_000_000, "cuda": 7_000_000_000}
+"""An environment on disk: `lm-eval` with a CPU build of torch, measured; with CUDA's libraries, assumed."""
 
 
 # The GPU and what drives it -----------------------------------------------------------------------------------------
@@ -289,62 +281,10 @@ def weight_findings(model: ModelFiles, free: int, *, source: str, revision: str 
     return [warning("weights", message, remedy=f"To have them before: hf download {source} --revision {revision}")]
 
 
-# The Hub, and whether what is measured can settle the gates ------------------------------------------------------------
+# The Hub ------------------------------------------------------------------------------------------------------------
 
 
 def token_finding(used: str) -> Finding:
     """Which token the Hub was asked with, never what it is: `used` as `remotes.hub.token_source` says it."""
     gated = ", which is enough for a public model; a gated one needs HF_TOKEN" if used.startswith("without") else ""
     return ok("token", f"the Hub is asked {used}{gated}")
-
-
-def evidence_findings(loaded: LoadedSpec, jobs: Sequence[Job], *, items: int, text_tokens: int) -> list[Finding]:
-    """Whether items and windows are enough for what the gates ask."""
-    found = []
-    text = loaded.spec.evaluation.text
-    if text and text_tokens // text.window < LEAST_WINDOWS:
-        found.append(
-            warning(
-                "text",
-                f"about {text_tokens // text.window} windows of {text.window} tokens: gates on perplexity and divergence settle nothing",
-                where=loaded.where("evaluation", "text"),
-                remedy=f"Give more text, or a shorter window: {LEAST_WINDOWS} windows are the least that a gate is judged by.",
-            )
-        )
-    limits: dict[float, GateLimit] = {}
-    for job in jobs:
-        for limit in gate_limits(loaded, job.scheme.bits):
-            if limit.metric == "accuracy":
-                limits.setdefault(-limit.limit, limit)
-    return found + [_margin_finding(margin, items, limit.where) for margin, limit in sorted(limits.items()) if items or limit.where]
-
-
-def _margin_finding(margin: float, items: int, where: str | None) -> Finding:
-    if not items:
-        remedy = "Add evaluation.tasks, or take the gate out."
-        return warning("accuracy", "there is a gate on accuracy and no task that measures it", where=where, remedy=remedy)
-    resolved = resolvable_margin(items)
-    enough = math.ceil(items * (resolved / margin) ** 2)
-    said = f"{items:,} items resolve a loss of about {_points(resolved)} (where {PLANNED_FLIPS:.0%} of the answers change)"
-    remedy = f"Give about {enough:,} items, or a margin of {_points(resolved)}; divergence (kl, top1) needs far fewer."
-    if -bonett_price(gains=0, losses=0, n=items).low >= margin:
-        message = f"a margin of {_points(margin)} can never pass with {items:,} items, not even where no answer changes; {said}"
-        return warning("accuracy", message, where=where, remedy=remedy)
-    if resolved > margin:
-        message = f"{said}; the gate's margin is {_points(margin)}, so it will often be inconclusive"
-        return warning("accuracy", message, where=where, remedy=remedy)
-    return ok("accuracy", f"{said}; the gate's margin is {_points(margin)}")
-
-
-def resolvable_margin(items: int, *, flips: float = PLANNED_FLIPS) -> float:
-    """The smallest margin that a candidate which loses nothing passes in 80% of the cases.
-
-    The paired difference of two accuracies has variance flips / items; its 90% interval must end above -margin:
-    margin = (z_0.95 + z_0.80) sqrt(flips / items), the usual size of a non-inferiority test, by the normal approximation.
-    """
-    normal = NormalDist()
-    return (normal.inv_cdf(0.95) + normal.inv_cdf(0.80)) * math.sqrt(flips / items)
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.1f} pp"

@@ -40,13 +40,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(
-        name: str, summary: str, *, work: bool = True, timed: bool = False, candidate: bool = False, as_json: bool = False
+        name: str,
+        summary: str,
+        *,
+        work: bool = True,
+        release: bool = False,
+        timed: bool = False,
+        candidate: bool = False,
+        as_json: bool = False,
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=summary)
         sub.add_argument("spec", nargs="?", type=Path, default=Path("quant.yml"), metavar="SPEC", help="default: quant.yml")
         sub.add_argument("--cache", type=Path, metavar="DIR", help="where results are kept (default: .quant/cache beside the spec)")
         if work:
             sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: the GPU if there is one")
+        if release:
+            sub.add_argument("--release", type=Path, metavar="DIR", help="what was released last, to compare with: a model's folder")
         if timed:
             sub.add_argument(
                 "--timeout", type=_duration, metavar="TIME", help="most that one job may take, such as 90m, 2h or 30s (default: no limit)"
@@ -58,19 +67,21 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     _add_init(commands)
-    command("run", "quantize, evaluate, judge and report", timed=True, as_json=True)
-    command("check", "say what would not work, before anything heavy starts", as_json=True)
-    plan = command("plan", "show what would be done, and what is cached", as_json=True)
+    command("run", "quantize, evaluate, judge and report", release=True, timed=True, as_json=True)
+    command("check", "say what would not work, before anything heavy starts", release=True, as_json=True)
+    plan = command("plan", "show what would be done, and what is cached", release=True, as_json=True)
     plan.add_argument(
         "--rehearse", action="store_true", help="take a random two-layer twin of the model through all of it: a minute or two"
     )
     command("quantize", "make the candidates", timed=True, candidate=True)
-    command("evaluate", "measure the original and the candidates that were made", timed=True, candidate=True)
+    command("evaluate", "measure the original, the release and the candidates that were made", release=True, timed=True, candidate=True)
     command("judge", "judge the last run's records again under the spec as it is now", work=False, as_json=True)
     command("report", "write the last run's report again", work=False)
     commands.add_parser("engines", help="list the engines that are installed", description="List the engines that are installed.")
     environments = commands.add_parser(
-        "environments", help="list, install or remove the environments of engines", description="Environments of engines."
+        "environments",
+        help="list, install or remove the environments of engines and of lm-evaluation-harness",
+        description="Environments of engines and of lm-evaluation-harness.",
     )
     environments.add_argument("--install", metavar="NAME", help="make it, if it is not there")
     environments.add_argument("--remove", metavar="NAME", help="delete every version of it")

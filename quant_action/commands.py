@@ -30,7 +30,11 @@ from quant_action.workers.environment import Environment, locked_environments
 
 def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
-        spec=options.spec, device=getattr(options, "device", "auto"), cache=options.cache, timeout=getattr(options, "timeout", None)
+        spec=options.spec,
+        device=getattr(options, "device", "auto"),
+        cache=options.cache,
+        release=getattr(options, "release", None),
+        timeout=getattr(options, "timeout", None),
     )
 
 
@@ -113,6 +117,12 @@ def _print_plan(session: Session) -> None:
     out.print(f"{len(session.inputs.model.linear_layers)} layers of {weights:,} weights to quantize, on {escape(plan.device)}")
     if sample := plan.calibration:
         out.print(f"calibration: {sample.samples} samples of {sample.tokens} tokens, seed {sample.seed}, from {escape(sample.data)}")
+    if plan.release:
+        release = ", ".join([plan.release.architecture, format_bytes(plan.release.size), plan.release.digest[:12]])
+        out.print(f"release: {escape(plan.release.source)}, {escape(release)}", soft_wrap=True)
+    if len(plan.looks) > 1:
+        shares = ", ".join(f"{share:.0%}" for share in plan.looks)
+        out.print(f"looks: after {shares} of the items; a candidate that is settled is asked no more")
     if speed := plan.speed:
         budget = f"{speed.pairs[0]} to {speed.pairs[1]} runs of each model, {speed.seconds:.0f} s for a case beyond the fewest"
         out.print(f"speed: {', '.join(case.id for case in speed.cases)}; {budget}")

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quant_action.records import BitsandbytesScheme, Estimate, WeightScheme
-from quant_action.work import BATCH_TOKENS, QuantizeWork, ScoreWork, Shape, artifact_bytes
+from quant_action.work import QuantizeWork, ScoreWork, Shape, artifact_bytes
 
 MB, GB = 10**6, 10**9
 
@@ -331,9 +331,9 @@ def _columns(shape: Shape) -> float:
 def score(work: ScoreWork) -> Estimate:
     """One model through text and tasks (`scorer/worker.py`).
 
-    Time: a forward pass, 2 operations per weight and token; logits of every scored position, of a candidate also the baseline's, summed
-    up in float64; for every decoding step all weights once; and for a candidate the original's layers, read and rounded
-    (`scorer/reconstruction.py`).
+    Time: a forward pass, 2 operations per weight and token; attention over long documents; logits of every scored position, where they
+    are compared also the baseline's, summed up in float64; for every decoding step all weights once; and for a candidate the original's
+    layers, read and rounded (`scorer/reconstruction.py`).
 
     Memory on the device: `_held_weights` and `_held_by_a_batch`. On a CPU the model's files are mapped while it is loaded, and the
     original's while a candidate's layers are compared with its; on a GPU they are what the host holds. Disk: the baseline leaves the
@@ -344,14 +344,16 @@ def score(work: ScoreWork) -> Estimate:
     width = 4 if work.gpu is None else 2
     weights, working = _held_weights(work, stored, width), _held_by_a_batch(work, width)
     process = SCORER.memory + (SCORER_BITSANDBYTES if isinstance(scheme, BitsandbytesScheme) else 0)
-    states = width * shape.hidden * (work.text_tokens + shape.vocabulary) if scheme is None and work.text_tokens else 0
-    original = 0 if scheme is None else shape.size * shape.linear_parameters // shape.parameters
-    compared = 0 if scheme is None else original + 2 * width * shape.layer_parameters
+    kept = work.text_tokens + work.long_documents * work.long_scored
+    ids = 8 * work.long_documents * work.long_tokens
+    states = width * shape.hidden * (kept + shape.vocabulary) + ids if kept and not work.compared else 0
+    original = shape.size * shape.linear_parameters // shape.parameters if work.checked else 0
+    compared = original + 2 * width * shape.layer_parameters if work.checked else 0
     return Estimate(
         seconds=SCORER.seconds + _score_seconds(work, weights),
         memory=process + (weights + max(stored, working, compared) if work.gpu is None else SCORER.on_gpu + max(stored, original)),
         gpu_memory=None if work.gpu is None else weights + working,
-        disk=states + VALUES * work.text_tokens,
+        disk=states + VALUES * kept,
     )
 
 
@@ -370,15 +372,17 @@ def _held_by_a_batch(work: ScoreWork, width: int) -> int:
 
     On a CPU what is freed is not given back at once, and the parts add up [M]; on a GPU the larger part decides [G].
     """
-    shape, tokens = work.shape, BATCH_TOKENS["cpu" if work.gpu is None else "cuda"]
+    shape, tokens = work.shape, max(work.batch_tokens, work.long_tokens)
     activations = width * tokens * (3 * shape.widest + 6 * shape.hidden)
     cache = 2 * width * tokens * shape.layers * min(outputs for outputs, _ in shape.layer) if work.steps else 0
     positions, vocabulary = HEAD_CHUNK
+    if work.long_scored and not (work.text_tokens or work.task_tokens):
+        positions = min(positions, work.long_scored * max(work.batch_tokens // work.long_tokens, 1))
     logits = 6 * 8 * positions * min(vocabulary, shape.vocabulary)
-    if work.scheme is None:
+    if not work.compared:
         return max(activations + cache, logits) if work.gpu else activations + cache + logits
-    head = width * shape.embedding if work.text_tokens else 0
-    unpacking = 8 * max(outputs * inputs for outputs, inputs in shape.layer)
+    head = width * shape.embedding if work.text_tokens or work.long_tokens else 0
+    unpacking = 8 * max(outputs * inputs for outputs, inputs in shape.layer) if work.scheme else 0
     if work.gpu:
         return max(activations + cache, logits * 3 // 2 + head, unpacking)
     return max(activations + cache + 2 * logits + head, unpacking)
@@ -386,15 +390,17 @@ def _held_by_a_batch(work: ScoreWork, width: int) -> int:
 
 def _score_seconds(work: ScoreWork, weights: int) -> float:
     shape = work.shape
-    tokens = work.text_tokens + work.task_tokens + work.written_tokens
-    heads = 1 if work.scheme is None else 2
-    logits = shape.vocabulary * (heads * work.text_tokens + work.task_tokens / 4 + work.written_tokens)
-    operations = 2.0 * (shape.linear_parameters * tokens + logits * shape.hidden)
+    tokens = work.text_tokens + work.long_documents * work.long_tokens + work.task_tokens + work.written_tokens
+    heads = 2 if work.compared else 1
+    scored = work.text_tokens + work.long_documents * work.long_scored
+    logits = shape.vocabulary * (heads * scored + work.task_tokens / 4 + work.written_tokens)
+    attention = work.long_documents * work.long_tokens**2 * shape.layers * shape.hidden  # half of the keys come before a token
+    operations = 2.0 * (shape.linear_parameters * tokens + attention + logits * shape.hidden)
     if work.gpu is None:
         decoding = work.steps * (shape.layers * STEP + weights / CPU_BANDWIDTH)
-        compared = 0.0 if work.scheme is None else shape.linear_parameters * COMPARED / work.cores
+        compared = shape.linear_parameters * COMPARED / work.cores if work.checked else 0.0
         return operations / (CPU_SCORE_RATE * work.cores) + logits * LOGIT / work.cores + decoding + compared
     rate = rate_of(work.gpu)
     decoding = work.steps * (shape.layers * STEP / 4 + weights / GPU_BANDWIDTH)
-    read = weights + (0 if work.scheme is None else shape.size)
+    read = weights + (shape.size if work.checked else 0)
     return SCORER.gpu_seconds + operations / rate.half + 8 * 10 * logits / GPU_BANDWIDTH + decoding + read / GPU_READING

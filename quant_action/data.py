@@ -1,7 +1,8 @@
 """JSON Lines files of text and task items: read row by row, every complaint with its line.
 
 Rows are hostile until checked. Three kinds are known: text (`{"text": ...}` or chat `{"messages": [...]}`), choice
-(`{"prompt" | "messages", "choices", "answer"}`) and generate (`{"prompt" | "messages", "answer"}`); a row may carry an `id`.
+(`{"prompt" | "messages", "choices", "answer"}`) and generate (`{"prompt" | "messages", "answer"}`). A row may carry an `id`, the name of
+the `slice` that it belongs to (a language, a domain), and of a `group` (items of one passage or template, which are not independent).
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from quant_action.errors import DataError
 
 MAX_ROW = 16 * 1024 * 1024
 """Bytes of one line; a longer one is a mistake, not a document."""
+
+MAX_NAME = 64
+"""Characters of the name of a slice or a group: it stands in tables."""
 
 SHINGLE = 13
 """Words that must match in a row for it to count as the same text; shorter runs occur by chance."""
@@ -66,6 +70,8 @@ def _parse(path: Path, number: int, line: bytes) -> Row:
         raise DataError(f"a row of {len(line):,} bytes is longer than the {MAX_ROW:,} allowed", where=where, remedy="Split the document.")
     try:
         value = json.loads(line)
+        if b"\\ud" in line.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is valid JSON, and no text
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON ({error})", where=where, remedy="Each line must be one JSON object.") from error
     if not isinstance(value, dict):
@@ -127,6 +133,17 @@ def check_generate_row(row: Row) -> None:
     _require(row, isinstance(answer, str) and bool(answer.strip()), '"answer", a string that is not empty')
 
 
+def _check_names(row: Row) -> None:
+    for key in ("slice", "group"):
+        name = row.value.get(key, "-")
+        if not (isinstance(name, str) and name == name.strip() and 0 < len(name) <= MAX_NAME and name.isprintable()):
+            raise DataError(
+                f'expected "{key}", a name of 1 to {MAX_NAME} printable characters without space at its ends',
+                where=row.where,
+                remedy=f'Give it a short name such as "ja", or leave "{key}" out.',
+            )
+
+
 CHECKS: dict[str, Callable[[Row], None]] = {"text": check_text_row, "choice": check_choice_row, "generate": check_generate_row}
 
 
@@ -151,6 +168,7 @@ def check_rows(rows: list[Row], kind: str) -> None:
     seen: dict[str, int] = {}
     for row in rows:
         CHECKS[kind](row)
+        _check_names(row)
         if kind != "text" and (first := seen.setdefault(item_id(row), row.line)) != row.line:
             raise DataError(f"repeats the id {item_id(row)!r} of line {first}", where=row.where, remedy="Give each item an id of its own.")
 
@@ -158,6 +176,11 @@ def check_rows(rows: list[Row], kind: str) -> None:
 def item_id(row: Row) -> str:
     """An item's own `id`, or its line number."""
     return str(row.value.get("id", row.line))
+
+
+def slice_of(row: Row) -> str:
+    """The name of the row's slice, empty without one."""
+    return str(row.value.get("slice", ""))
 
 
 def texts_of(row: Row) -> Iterator[str]:

@@ -13,6 +13,7 @@ A gate's bad news is not an error: verdicts have the exit codes 0, 1 and 3 (see 
     │   ├── OutOfMemory                  GPU or host memory
     │   ├── DiskFull
     │   ├── TimedOut                     a job took longer than --timeout
+    │   ├── ReleaseNotMeasured           the last release was given, and cannot be compared with
     │   └── WorkerCrashed                a child process ended without a result
     ├── RemoteError                   5  Hub, DVC or GitHub
     ├── IntegrityError                6  bytes that are not what a record says they are
@@ -80,6 +81,10 @@ class TimedOut(RunError):
 
 
 class WorkerCrashed(RunError):
+    pass
+
+
+class ReleaseNotMeasured(RunError):
     pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import TypeVar
 
@@ -12,7 +13,19 @@ from quant_action.engines import engines
 from quant_action.errors import IntegrityError
 from quant_action.hardware import cores, device_of
 from quant_action.inputs import DataFile, Inputs
-from quant_action.records import Candidate, Estimate, Evaluation, Job, Plan, Speed
+from quant_action.model_files import ModelFiles
+from quant_action.records import (
+    BitsandbytesScheme,
+    Candidate,
+    Estimate,
+    Evaluation,
+    Job,
+    Plan,
+    Scheme,
+    Speed,
+    SubjectKind,
+    WeightScheme,
+)
 from quant_action.speed.cost import timing
 from quant_action.store import Store
 from quant_action.work import DataSize, QuantizeWork, ScoreWork, Shape, score_work
@@ -39,9 +52,35 @@ def expect_quantizing(plan: Plan, job: Job, inputs: Inputs) -> Estimate:
     return _signed(engine.estimate(work))
 
 
-def expect_scoring(plan: Plan, job: Job | None, inputs: Inputs) -> Estimate:
-    """Of measuring one candidate, or (`job` None) the baseline, uncorrected."""
-    return _signed(score(_score_work(plan, job, inputs)))
+def expect_scoring(plan: Plan, subject: SubjectKind, scheme: Scheme | None, inputs: Inputs, *, looks: Sequence[float] = (1.0,)) -> Estimate:
+    """Of measuring one model, uncorrected; each of `looks`, shares of the items, is a process of its own."""
+    shares = list(pairwise((0.0, *looks)))
+    each = [score(_score_work(plan, subject, scheme, inputs, after=after, upto=upto)) for after, upto in shares]
+    return _signed(one_after_the_other(each))
+
+
+def one_after_the_other(estimates: Sequence[Estimate]) -> Estimate:
+    """Seconds and disk add up, memory is the most of any."""
+    on_gpu = [estimate.gpu_memory for estimate in estimates if estimate.gpu_memory is not None]
+    return Estimate(
+        seconds=sum(estimate.seconds for estimate in estimates),
+        memory=max((estimate.memory for estimate in estimates), default=0),
+        gpu_memory=max(on_gpu) if on_gpu else None,
+        disk=sum(estimate.disk for estimate in estimates),
+    )
+
+
+def released_scheme(release: ModelFiles) -> Scheme | None:
+    """About what its weights cost to hold: of bitsandbytes' they stay packed, all others are unpacked."""
+    match release.config.get("quantization_config"):
+        case {"load_in_8bit": True}:
+            return BitsandbytesScheme(method="bitsandbytes", type="int8")
+        case {"load_in_4bit": True}:
+            return BitsandbytesScheme(method="bitsandbytes", type="nf4")
+        case None:
+            return None
+        case _:
+            return WeightScheme(method="rtn", bits=4, group_size=128, symmetric=True, clip=False, scales=None)
 
 
 def expect_timing(plan: Plan, job: Job, inputs: Inputs) -> Estimate:
@@ -54,15 +93,20 @@ def expect_timing(plan: Plan, job: Job, inputs: Inputs) -> Estimate:
 
 def text_tokens(plan: Plan, inputs: Inputs) -> int:
     """Of the evaluation text, about: counting them would need the tokenizer."""
-    return _score_work(plan, None, inputs).text_tokens
+    return _score_work(plan, "baseline", None, inputs, after=0.0, upto=1.0).text_tokens
 
 
-def _score_work(plan: Plan, job: Job | None, inputs: Inputs) -> ScoreWork:
+def _score_work(plan: Plan, subject: SubjectKind, scheme: Scheme | None, inputs: Inputs, *, after: float, upto: float) -> ScoreWork:
     return score_work(
         Shape.of(inputs.model),
-        job.scheme if job else None,
+        scheme,
         plan.protocol,
+        compared=subject != "baseline" and after == 0 and bool(plan.protocol.text or plan.protocol.long_text),
+        checked=subject == "candidate" and after == 0,
+        after=after,
+        upto=upto,
         text=_data_size(inputs.text) if inputs.text else None,
+        long_documents=inputs.long_text.rows if inputs.long_text else 0,
         tasks={name: _data_size(file) for name, file in inputs.tasks.items()},
         gpu=_gpu(plan),
         cores=cores(),
@@ -111,9 +155,8 @@ def learnt_quantizing(estimate: Estimate, job: Job, device: str, past: Iterable[
     )
 
 
-def learnt_scoring(estimate: Estimate, job: Job | None, device: str, past: Iterable[Evaluation]) -> Expected:
+def learnt_scoring(estimate: Estimate, subject: SubjectKind, device: str, past: Iterable[Evaluation]) -> Expected:
     """Corrected by evaluations on the same device: of baselines for a baseline, of candidates for a candidate."""
-    subject = "baseline" if job is None else "candidate"
     return corrected(estimate, [old for old in past if (old.subject, old.device) == (subject, device)])
 
 
@@ -154,7 +197,7 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class JobForecast:
-    """Of one candidate, or of the baseline, which is only scored."""
+    """Of one candidate, or of what is only scored: baseline, floor and release."""
 
     id: str
     quantize: Expected | None
@@ -181,19 +224,12 @@ class JobForecast:
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
     jobs: tuple[JobForecast, ...]
-    """The baseline first."""
+    """In the order of the run: the baseline first."""
 
     @property
     def total(self) -> Estimate:
-        """Of what is to be done, one after the other: seconds and disk add up, memory is the most of any."""
-        todo = [estimate for job in self.jobs for estimate in job.to_do]
-        on_gpu = [estimate.gpu_memory for estimate in todo if estimate.gpu_memory is not None]
-        return Estimate(
-            seconds=sum(estimate.seconds for estimate in todo),
-            memory=max((estimate.memory for estimate in todo), default=0),
-            gpu_memory=max(on_gpu) if on_gpu else None,
-            disk=sum(estimate.disk for estimate in todo),
-        )
+        """Of what is to be done."""
+        return one_after_the_other([estimate for job in self.jobs for estimate in job.to_do])
 
     def to_json(self) -> dict[str, object]:
         def of(expected: Expected | None) -> dict[str, object] | None:
@@ -203,6 +239,9 @@ class Forecast:
             return estimate.model_dump(mode="json", exclude={"formulas"})
 
         return {
-            "jobs": {job.id: {"quantize": of(job.quantize), "evaluate": of(job.score), "time": of(job.time)} for job in self.jobs},
+            "jobs": {
+                job.id: {"quantize": of(job.quantize), "evaluate": of(job.score)} | ({"time": of(job.time)} if job.time else {})
+                for job in self.jobs
+            },
             "total": figures(self.total),
         }

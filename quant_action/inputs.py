@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
 from quant_action.data import Row, check_rows, read_rows, refuse_stubs, shared_text
-from quant_action.errors import DataError, SpecError
+from quant_action.errors import DataError, ModelError, SpecError
+from quant_action.harness.task_file import TaskFile, read_task_file, text_of
 from quant_action.manifest import sha256_of
 from quant_action.model_files import ModelFiles, open_model
 from quant_action.remotes import hub
-from quant_action.spec import HUB_ID, DataTask, LoadedSpec
+from quant_action.spec import HUB_ID, DataTask, LmEvalTask, LoadedSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,8 @@ class DataFile:
     digest: str
     """sha256 of the bytes."""
     rows: int
+    slices: Mapping[str, int] = field(default_factory=dict)
+    """Slice -> rows that say they belong to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +34,16 @@ class Inputs:
     model_digest: str
     calibration: DataFile | None
     text: DataFile | None
+    long_text: DataFile | None = None
     tasks: Mapping[str, DataFile]
+    harness: Mapping[str, TaskFile] = field(default_factory=dict)
+    """Of the tasks of lm-evaluation-harness those that are files."""
+    release: ModelFiles | None = None
+    release_digest: str | None = None
 
 
-def open_inputs(loaded: LoadedSpec) -> Inputs:
-    """Read all data files, check every row, refuse stubs and calibration text that is also measured on, hash the model.
+def open_inputs(loaded: LoadedSpec, release: Path | None = None) -> Inputs:
+    """Read all data files, check every row, refuse stubs and calibration text that is also measured on, hash the model and the `release`.
 
     The weights of a Hub model are not fetched: what the Hub says of them is enough to plan. Raises `DataError`, `ModelError`, `SpecError`
     or `RemoteError`.
@@ -42,25 +51,45 @@ def open_inputs(loaded: LoadedSpec) -> Inputs:
     spec = loaded.spec
     calibration = _read(loaded, spec.calibration.data, "calibration", "data") if spec.calibration else None
     text = _read(loaded, spec.evaluation.text.data, "evaluation", "text", "data") if spec.evaluation.text else None
+    long_text = _read(loaded, spec.evaluation.long_text.data, "evaluation", "long_text", "data") if spec.evaluation.long_text else None
     asked = {name: task for name, task in spec.evaluation.tasks.items() if isinstance(task, DataTask)}
     tasks = {name: _read(loaded, task.data, "evaluation", "tasks", name, "data") for name, task in asked.items()}
-    refuse_stubs(chain(calibration or [], text or [], *tasks.values()))
+    files = {name: task for name, task in spec.evaluation.tasks.items() if isinstance(task, LmEvalTask) and task.is_file}
+    harness = {name: _read_harness(loaded, name, task) for name, task in files.items()}
+    shown = [row for _, rows in harness.values() for row in rows]
+    refuse_stubs(chain(calibration or [], text or [], long_text or [], *tasks.values(), shown))
     with _named_at(loaded, "calibration", "data"):
         check_rows(calibration or [], "text")
     with _named_at(loaded, "evaluation", "text", "data"):
         check_rows(text or [], "text")
+    with _named_at(loaded, "evaluation", "long_text", "data"):
+        check_rows(long_text or [], "text")
     for name, rows in tasks.items():
         with _named_at(loaded, "evaluation", "tasks", name, "data"):
             check_rows(rows, asked[name].kind)
-    _refuse_shared_text(calibration or [], [*(text or []), *chain.from_iterable(tasks.values())])
+    held_out = [*(text or []), *(long_text or []), *chain.from_iterable(tasks.values()), *map(text_of, shown)]
+    _refuse_shared_text(calibration or [], held_out)
     model = _open_model(loaded)
-    return Inputs(
+    inputs = Inputs(
         model=model,
         model_digest=model.manifest().digest,
         calibration=_digested(calibration) if calibration else None,
         text=_digested(text) if text else None,
+        long_text=_digested(long_text) if long_text else None,
         tasks={name: _digested(rows) for name, rows in tasks.items()},
+        harness={name: task for name, (task, _) in harness.items()},
     )
+    return with_release(inputs, release) if release else inputs
+
+
+def with_release(inputs: Inputs, folder: Path) -> Inputs:
+    """The same inputs, and the last release: a model as `from_pretrained` takes it, checked like any other. Raises `ModelError`."""
+    try:
+        release = open_model(folder, quantized=True)
+    except ModelError as error:
+        error.remedy = "--release takes the folder of what was released last: config, tokenizer and safetensors."
+        raise
+    return replace(inputs, release=release, release_digest=release.manifest().digest)
 
 
 def _read(loaded: LoadedSpec, data: str, *keys: str) -> list[Row]:
@@ -68,9 +97,14 @@ def _read(loaded: LoadedSpec, data: str, *keys: str) -> list[Row]:
         return read_rows(loaded.resolve(data))
 
 
+def _read_harness(loaded: LoadedSpec, name: str, task: LmEvalTask) -> tuple[TaskFile, list[Row]]:
+    with _named_at(loaded, "evaluation", "tasks", name, "lm_eval"):
+        return read_task_file(loaded.resolve(task.lm_eval), root=loaded.folder, metric=task.metric)
+
+
 @contextmanager
 def _named_at(loaded: LoadedSpec, *keys: str) -> Iterator[None]:
-    """Complaints about a data file also say where the spec names it."""
+    """Complaints about a file also say where the spec names it."""
     try:
         yield
     except DataError as error:
@@ -80,7 +114,8 @@ def _named_at(loaded: LoadedSpec, *keys: str) -> Iterator[None]:
 
 def _digested(rows: list[Row]) -> DataFile:
     path = Path(rows[0].file)
-    return DataFile(path=path, digest=sha256_of(path), rows=len(rows))
+    slices = Counter(name for row in rows if isinstance(name := row.value.get("slice"), str))
+    return DataFile(path=path, digest=sha256_of(path), rows=len(rows), slices=slices)
 
 
 def _refuse_shared_text(calibration: list[Row], evaluated: list[Row]) -> None:

@@ -19,8 +19,9 @@ from quant_action.manifest import FileEntry, Manifest
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-COMPANIONS = (
-    "generation_config.json",
+DESCRIBING = ("config.json", INDEX, "quantize_config.json", "quant_config.json")
+"""Of the weights; the last two are how older loaders learn of the quantization."""
+TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -35,12 +36,19 @@ COMPANIONS = (
     "chat_template.json",
     "additional_chat_templates/*.jinja",
 )
+"""What decides the tokens of a text."""
+
+COMPANIONS = ("generation_config.json", *TOKENIZER)
 """What makes weights and a config a usable model. Nothing else is read or copied: no code, no pickle, no stray file."""
 
 
 def companions(folder: Path) -> list[Path]:
     """The files of a model folder that stand in `COMPANIONS`."""
-    return [path for pattern in COMPANIONS for path in sorted(folder.glob(pattern)) if path.is_file()]
+    return _present(folder, COMPANIONS)
+
+
+def _present(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +153,7 @@ def refuse_pickles(where: str, files: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A base model that may be quantized: checked on the way in by `open_model`."""
+    """A model to quantize, or one that was released: checked on the way in by `open_model`."""
 
     folder: Path
     config: dict[str, Any]
@@ -156,13 +164,6 @@ class ModelFiles:
     @property
     def architecture(self) -> str:
         return str((self.config.get("architectures") or [self.config.get("model_type", "unknown")])[0])
-
-    @property
-    def context(self) -> int | None:
-        """How many tokens the model reads at most, where its configuration says so."""
-        nested = self.config.get("text_config")
-        found = (nested if isinstance(nested, dict) else self.config).get("max_position_embeddings")
-        return found if isinstance(found, int) and found > 0 else None
 
     @cached_property
     def linear_layers(self) -> dict[str, tuple[int, int]]:
@@ -176,7 +177,7 @@ class ModelFiles:
     @property
     def files(self) -> list[Path]:
         """All that is read, or will be, of the folder."""
-        described = [path for path in (self.folder / "config.json", self.folder / INDEX) if path.is_file()]
+        described = [path for name in DESCRIBING if (path := self.folder / name).is_file()]
         return [*self.weight_files, *described, *companions(self.folder)]
 
     @property
@@ -189,6 +190,18 @@ class ModelFiles:
         here = sum(path.stat().st_size for path in self.weight_files if path.name not in self.remote)
         return here + sum(weights.entry.size for weights in self.remote.values())
 
+    @property
+    def tokenizer_digest(self) -> str:
+        """Of the files that stand in `TOKENIZER`."""
+        return Manifest.of(self.folder, _present(self.folder, TOKENIZER)).digest
+
+    @property
+    def context(self) -> int | None:
+        """Positions that the model was made for, where its config says so."""
+        text = self.config.get("text_config")
+        found = (text if isinstance(text, dict) else self.config).get("max_position_embeddings")
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
+
     def manifest(self) -> Manifest:
         """Of the files that are read, so that a new README is not a new model."""
         here = Manifest.of(self.folder, [path for path in self.files if path.name not in self.remote])
@@ -196,21 +209,21 @@ class ModelFiles:
         return Manifest(files=tuple(sorted(entries, key=lambda entry: entry.path)))
 
 
-def open_model(folder: Path, remote: Mapping[str, RemoteWeights] | None = None) -> ModelFiles:
+def open_model(folder: Path, remote: Mapping[str, RemoteWeights] | None = None, *, quantized: bool = False) -> ModelFiles:
     """Check a base model's folder, and what is known of weight files that are not in it yet, without reading a weight.
 
-    Raises `ModelError`.
+    `quantized`: it may be. Raises `ModelError`.
     """
     if not folder.is_dir():
         raise ModelError("no such folder", where=str(folder), remedy="Check model.source; a Hub id needs model.revision beside it.")
     config = read_config(folder)
     if (folder / "tokenizer_config.json").exists():
         _read_safe(folder / "tokenizer_config.json")
-    if "quantization_config" in config:
+    if "quantization_config" in config and not quantized:
         raise ModelError("is already quantized", where=str(folder / "config.json"), remedy="Point model.source at the original weights.")
     model = ModelFiles(folder, config, read_tensors(folder, remote), remote or {})
     _refuse_links_out(model)
-    if not model.linear_layers:
+    if not model.linear_layers and not quantized:
         raise ModelError("has no weight matrices inside numbered layers: not a decoder that can be quantized", where=str(folder))
     if not (folder / "tokenizer.json").exists() and not (folder / "tokenizer.model").exists():
         raise ModelError("has no tokenizer (tokenizer.json or tokenizer.model)", where=str(folder))

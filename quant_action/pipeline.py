@@ -5,32 +5,45 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 from quant_action.check import torch_findings
 from quant_action.check_runtime import cached_check, check_runtime, runtime_key
-from quant_action.errors import EnvironmentMissing, InputError, QuantActionError, RunError
-from quant_action.evaluate import cached_evaluation, evaluate_baseline, evaluate_candidate, evaluation_key
+from quant_action.errors import Cancelled, EnvironmentMissing, InputError, QuantActionError, ReleaseNotMeasured, RunError
+from quant_action.evaluate import (
+    cached_evaluation,
+    evaluate_baseline,
+    evaluate_candidate,
+    evaluate_floor,
+    evaluate_release,
+    evaluation_key,
+    floor_key,
+    last_look,
+    release_key,
+)
 from quant_action.formats import FORMATS
-from quant_action.gates import gate_limits
+from quant_action.gates import gate_limits, measured_of, overrides_of
 from quant_action.hardware import device_class, read_machine
+from quant_action.harness import ENVIRONMENT as HARNESS
 from quant_action.inputs import Inputs, fetch_weights, open_inputs
-from quant_action.judge import judge
+from quant_action.judge import judge, undecided
 from quant_action.measure_speed import cached_speed, measure_speed, speed_key
+from quant_action.metrics.interface import Subject
 from quant_action.plan import make_plan
 from quant_action.quantize import cached_candidate, quantize
 from quant_action.records import Candidate, Decision, Evaluation, Failure, GateLimit, Job, Phase, Plan, RuntimeCheck, Speed, Stage, Verdict
 from quant_action.report import Report, build_report
 from quant_action.runtimes import runtime_environment
-from quant_action.saved_run import SavedRun, load_last_run
+from quant_action.saved_run import SavedRun, load_last_run, load_subject
 from quant_action.spec import LoadedSpec, load_spec
 from quant_action.storage import write_text
-from quant_action.store import BASELINE, RunFolder, Store
+from quant_action.store import BASELINE, FLOOR, RELEASE, RunFolder, Store
 from quant_action.workers.environment import HOST, Environment, interpreter
 from quant_action.workers.torch_build import torch_build
 
-DECISION_CODES = {Decision.APPROVED: 0, Decision.REJECTED: 1, Decision.INCONCLUSIVE: 3}
+DECISION_CODES = {Decision.APPROVED: 0, Decision.REJECTED: 1, Decision.INCONCLUSIVE: 3, Decision.BROKEN: 4}
 
 
 class Listener(Protocol):
@@ -50,6 +63,8 @@ class Settings:
     spec: Path
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cache: Path | None = None
+    release: Path | None = None
+    """Folder of what was released last."""
     timeout: float | None = None
     """Seconds that one job (a candidate quantized, a model evaluated) may take; the installing of environments is not counted."""
 
@@ -72,15 +87,23 @@ class Session:
     def environments(self) -> list[str]:
         """Beside the host, all that its work may need, cached or not."""
         runtimes = {runtime_environment(job.scheme) for job in self.plan.jobs if self.plan.runtime or self.plan.speed}
-        return sorted(({job.environment for job in self.plan.jobs} | runtimes) - {HOST})
+        harness = {HARNESS} if self.plan.protocol.harness else set()
+        return sorted(({job.environment for job in self.plan.jobs} | runtimes | harness) - {HOST})
 
     def is_cached(self, job: Job) -> bool:
         return cached_candidate(self.store, job.key) is not None
 
+    def is_measured(self, job: Job | None) -> bool:
+        """Of a candidate on all items, or (None) of the baseline."""
+        candidate = cached_candidate(self.store, job.key) if job else None
+        last = len(self.plan.looks)
+        key = self.plan.baseline_key if job is None else evaluation_key(self.plan, candidate, last) if candidate else None
+        return key is not None and cached_evaluation(self.store, key) is not None
+
     def is_checked(self, job: Job) -> bool:
         """Whether its runtime was compared with what was scored."""
         candidate = cached_candidate(self.store, job.key)
-        evaluation = cached_evaluation(self.store, evaluation_key(self.plan, candidate)) if candidate else None
+        evaluation = last_look(self.store, self.plan, candidate) if candidate else None
         if not (self.plan.runtime and candidate and evaluation):
             return False
         return cached_check(self.store, runtime_key(self.plan.runtime, candidate, evaluation)) is not None
@@ -114,15 +137,19 @@ class Finished:
 def prepare(settings: Settings) -> Session:
     """Read, check and plan. When this returns, nothing heavy was loaded, and only the Hub's cache may have got a model's small files."""
     loaded = load_spec(settings.spec)
-    inputs = open_inputs(loaded)
+    inputs = open_inputs(loaded, settings.release)
     plan = make_plan(loaded, inputs, device_class(settings.device, read_machine()))
     return Session(loaded=loaded, inputs=inputs, plan=plan, store=store_of(loaded, settings), timeout=settings.timeout)
 
 
 def run(settings: Settings, listener: Listener) -> Finished:
-    """Everything. What is cached is not done again; a candidate that breaks does not stop the others."""
+    """Everything. What is cached is not done again; a candidate that breaks does not stop the others.
+
+    What candidates are compared with is measured first: where that breaks, nothing can be decided, and no hour of quantizing is lost.
+    """
     session = _start(settings)
     install_environments(session, session.plan.jobs, listener)
+    measure_references(session, listener)
     made: dict[str, Candidate] = {}
     measured: dict[str, Evaluation] = {}
     for job in session.plan.jobs:
@@ -130,7 +157,6 @@ def run(settings: Settings, listener: Listener) -> Finished:
             made[job.id] = make_candidate(session, job, listener)
         except RunError as error:
             _record_failure(session.run, job, "quantize", error, listener)
-    measure_baseline(session, listener)
     for job in session.plan.jobs:
         try:
             if job.id in made:
@@ -161,12 +187,12 @@ def quantize_only(settings: Settings, chosen: str | None, listener: Listener) ->
 
 
 def evaluate_only(settings: Settings, chosen: str | None, listener: Listener) -> Session:
-    """Measure the original and the candidates (or the chosen one), which must have been made."""
+    """Measure what candidates are compared with, and the candidates (or the chosen one), which must have been made."""
     session = _start(settings)
     jobs = _chosen(session.plan, chosen)
     made = {job.id: _made(session, job, settings) for job in jobs}
     install_environments(session, jobs, listener)
-    measure_baseline(session, listener)
+    measure_references(session, listener)
     for job in jobs:
         evaluation = measure_candidate(session, job, made[job.id], listener)
         if session.plan.runtime:
@@ -177,21 +203,33 @@ def evaluate_only(settings: Settings, chosen: str | None, listener: Listener) ->
 
 
 def judge_saved(settings: Settings) -> Verdict:
-    """Judge the last run's records under the spec as it is now; needs no model, no data and no GPU."""
+    """Judge the last run's records under the spec as it is now; needs no model, no data and no GPU.
+
+    Gates and overrides are the spec's. The looks are the plan's: they were fixed before anything was measured.
+    """
     loaded = load_spec(settings.spec)
     saved = load_last_run(store_of(loaded, settings), loaded.spec.name)
-    gates = {job.id: gate_limits(loaded, job.scheme.bits) for job in saved.plan.jobs}
-    verdict = judge(
-        plan_key=saved.plan.key,
-        gates=gates,
-        baseline=saved.baseline,
-        release=None,
-        candidates={**saved.subjects, **_failures(saved, gates)},
-        required=[id for id, candidate in loaded.spec.candidates.items() if candidate.required],
-        choose=loaded.spec.release.choose,
-    )
+    candidates: dict[str, Subject | Failure] = {**saved.subjects, **_failures(loaded, saved)}
+    verdict = _judge(loaded, saved.plan, saved.baseline, saved.floor, saved.release, candidates)
     verdict.save(saved.folder.verdict)
     return verdict
+
+
+def _judge(
+    loaded: LoadedSpec, plan: Plan, baseline: Subject, floor: Subject, release: Subject | None, candidates: Mapping[str, Subject | Failure]
+) -> Verdict:
+    return judge(
+        plan_key=plan.key,
+        gates=_gates(loaded, plan, baseline),
+        baseline=baseline,
+        release=release,
+        floor=floor,
+        candidates=candidates,
+        required=[id for id, candidate in loaded.spec.candidates.items() if candidate.required],
+        choose=loaded.spec.release.choose,
+        looks=plan.looks,
+        overrides=overrides_of(loaded),
+    )
 
 
 def report_saved(settings: Settings) -> Finished:
@@ -201,27 +239,33 @@ def report_saved(settings: Settings) -> Finished:
     if not saved.folder.verdict.exists():
         raise InputError("the last run has no verdict yet", remedy=f"quant-action judge {settings.spec}")
     verdict = Verdict.load(saved.folder.verdict)
-    failures = _failures(saved, {job.id: gate_limits(loaded, job.scheme.bits) for job in saved.plan.jobs})
+    failures = _failures(loaded, saved)
     report = build_report(
         plan=saved.plan,
         verdict=verdict,
-        baseline=saved.baseline.evaluation,
+        baseline=saved.baseline,
+        release=saved.release,
+        floor=saved.floor,
         candidates=saved.candidates,
-        evaluations={id: subject.evaluation for id, subject in saved.subjects.items()},
+        subjects=saved.subjects,
         runtimes=saved.runtimes,
-        speeds={id: subject.speed for id, subject in saved.subjects.items() if subject.speed},
         untimed=saved.untimed,
         failures=failures,
-        values={BASELINE: saved.baseline.values} | {id: subject.values for id, subject in saved.subjects.items()},
     )
     for form in FORMATS:
         write_text(saved.folder.path / form.file, form.render(report))
     return Finished(folder=saved.folder.path, verdict=verdict, report=report, failures=tuple(failures.values()))
 
 
-def _failures(saved: SavedRun, gates: Mapping[str, Sequence[GateLimit]]) -> dict[str, Failure]:
-    """Why candidates are not judged. Without times one is still judged, unless a gate asks for them."""
-    on_speed = {id for id, limits in gates.items() if any(limit.metric in get_args(Phase) for limit in limits)}
+def _gates(loaded: LoadedSpec, plan: Plan, baseline: Subject) -> dict[str, tuple[GateLimit, ...]]:
+    measured = measured_of(baseline.values)
+    return {job.id: gate_limits(loaded, job.scheme.bits, measured) for job in plan.jobs}
+
+
+def _failures(loaded: LoadedSpec, saved: SavedRun) -> dict[str, Failure]:
+    """Why candidates are not judged. Without times one is still judged, unless a gate that decides asks for them."""
+    gates = _gates(loaded, saved.plan, saved.baseline)
+    on_speed = {id for id, limits in gates.items() if any(limit.metric in get_args(Phase) and limit.level == "error" for limit in limits)}
     return saved.failures | {id: failure for id, failure in saved.untimed.items() if id in on_speed}
 
 
@@ -254,7 +298,9 @@ def install_environments(session: Session, jobs: Sequence[Job], listener: Listen
     engines = {job.environment for job in jobs if not session.is_cached(job)}
     runtimes = {runtime_environment(job.scheme) for job in jobs if session.plan.runtime and not session.is_checked(job)}
     runtimes |= {runtime_environment(job.scheme) for job in jobs if session.plan.speed and not session.is_timed(job)}
-    for name in sorted((engines | runtimes) - {HOST}):
+    measured = session.is_measured(None) and all(session.is_measured(job) for job in jobs)
+    harness = {HARNESS} if session.plan.protocol.harness and not measured else set()
+    for name in sorted((engines | runtimes | harness) - {HOST}):
         environment = Environment(name)
         if not environment.is_complete:
             install_environment(environment, listener)
@@ -283,11 +329,48 @@ def _made(session: Session, job: Job, settings: Settings) -> Candidate:
     return candidate
 
 
+def measure_references(session: Session, listener: Listener) -> None:
+    """What candidates are compared with. Raises the errors of `run_worker`, and `ReleaseNotMeasured`."""
+    measure_baseline(session, listener)
+    measure_floor(session, listener)
+    if session.plan.release:
+        measure_release(session, listener)
+
+
 def measure_baseline(session: Session, listener: Listener) -> Evaluation:
     known = cached_evaluation(session.store, session.plan.baseline_key) is not None
     evaluation = evaluate_baseline(session.plan, session.inputs, session.store, listener.step(BASELINE, "evaluate"), session.timeout)
-    listener.done(BASELINE, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
+    listener.done(BASELINE, "evaluate", _spent(evaluation, known=known))
     return evaluation
+
+
+def measure_floor(session: Session, listener: Listener) -> Evaluation:
+    """The baseline a second time."""
+    known = cached_evaluation(session.store, floor_key(session.plan)) is not None
+    evaluation = evaluate_floor(session.plan, session.inputs, session.store, listener.step(FLOOR, "evaluate"), session.timeout)
+    bits = "the same bits" if evaluation.bit_identical else "other last bits"
+    listener.done(FLOOR, "evaluate", f"{_spent(evaluation, known=known)}, {bits}")
+    return evaluation
+
+
+def measure_release(session: Session, listener: Listener) -> Evaluation:
+    """Gates against a release that was given must not fall silent: where it cannot be measured, the run ends."""
+    known = cached_evaluation(session.store, release_key(session.plan)) is not None
+    try:
+        evaluation = evaluate_release(session.plan, session.inputs, session.store, listener.step(RELEASE, "evaluate"), session.timeout)
+    except Cancelled:
+        raise
+    except QuantActionError as error:
+        raise ReleaseNotMeasured(
+            f"the release cannot be measured, so nothing can be compared with it: {error}",
+            remedy=error.remedy or "Give the folder of a release that can be loaded; without --release, gates against it do not apply.",
+        ) from error
+    listener.done(RELEASE, "evaluate", _spent(evaluation, known=known))
+    return evaluation
+
+
+def _spent(evaluation: Evaluation, *, known: bool) -> str:
+    return "cached" if known else f"{evaluation.seconds:.1f} s"
 
 
 def make_candidate(session: Session, job: Job, listener: Listener) -> Candidate:
@@ -298,12 +381,41 @@ def make_candidate(session: Session, job: Job, listener: Listener) -> Candidate:
 
 
 def measure_candidate(session: Session, job: Job, candidate: Candidate, listener: Listener) -> Evaluation:
-    known = cached_evaluation(session.store, evaluation_key(session.plan, candidate)) is not None
-    advance = listener.step(job.id, "evaluate")
-    evaluation = evaluate_candidate(session.plan, job.id, candidate, session.inputs, session.store, advance, session.timeout)
-    listener.done(job.id, "evaluate", "cached" if known else f"{evaluation.seconds:.1f} s")
+    """Look by look, as far as it takes to settle its gates on items; what candidates are compared with must have been measured."""
+    look = 1
+    evaluation, settled = _look_at(session, job, candidate, look, listener)
+    while not settled:
+        look += 1
+        evaluation, settled = _look_at(session, job, candidate, look, listener)
     session.run.failure(job.id).unlink(missing_ok=True)
     return evaluation
+
+
+def _look_at(session: Session, job: Job, candidate: Candidate, look: int, listener: Listener) -> tuple[Evaluation, bool]:
+    """What was measured up to this look, and whether it is the last that is needed."""
+    plan, looks = session.plan, len(session.plan.looks)
+    known = cached_evaluation(session.store, evaluation_key(plan, candidate, look)) is not None
+    advance = listener.step(job.id, "evaluate")
+    evaluation = evaluate_candidate(plan, job.id, candidate, session.inputs, session.store, advance, session.timeout, look=look)
+    note = _spent(evaluation, known=known)
+    if looks == 1:
+        listener.done(job.id, "evaluate", note)
+        return evaluation, True
+    settled = look < looks and _is_settled(session, job)
+    listener.done(job.id, "evaluate", f"look {look} of {looks}: {_items(evaluation):,} items, {note}{', settled' if settled else ''}")
+    return evaluation, settled or look == looks
+
+
+def _items(evaluation: Evaluation) -> int:
+    return evaluation.metrics["accuracy"].n if "accuracy" in evaluation.metrics else 0
+
+
+def _is_settled(session: Session, job: Job) -> bool:
+    """Whether another look at the items could change nothing, as the judge sees it."""
+    plan, measured = session.plan, partial(load_subject, session.run)
+    release = measured(RELEASE) if plan.release else None
+    verdict = _judge(session.loaded, plan, measured(BASELINE), measured(FLOOR), release, {job.id: measured(job.id)})
+    return not undecided(next(judged.checks for judged in verdict.candidates if judged.id == job.id))
 
 
 def compare_runtime(session: Session, job: Job, candidate: Candidate, evaluation: Evaluation, listener: Listener) -> RuntimeCheck:

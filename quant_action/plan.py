@@ -13,12 +13,16 @@ from quant_action.engines import DEFAULT, choose_engine, engines
 from quant_action.engines.interface import Engine
 from quant_action.errors import EngineError, InputError, QuantActionError, SpecError
 from quant_action.hardware import Device, device_of
+from quant_action.harness import ENVIRONMENT as HARNESS
+from quant_action.harness import harness_version
 from quant_action.inputs import Inputs
 from quant_action.model_files import ModelFiles
 from quant_action.records import (
     BitsandbytesScheme,
     CalibrationRef,
+    HarnessTask,
     Job,
+    LongTextProtocol,
     ModelRef,
     Plan,
     Protocol,
@@ -53,8 +57,15 @@ PRESETS: dict[str, CandidateSpec] = {
     "int8": BitsandbytesCandidate(method="bitsandbytes", type="int8"),
 }
 
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+"""Of one forward pass of the scorer, by device: what keeps it busy, and little beside the weights of a model that is worth quantizing."""
+
+LAST_PART = 10
+"""Of long documents the last tenth is scored."""
+
 SCORER_REQUIRES = ("torch", "transformers", "tokenizers", "safetensors", "bitsandbytes", "numpy")
-SCORER_SOURCES = ("quant_action.scorer", "quant_action.checkpoints", "quant_action.metrics", "quant_action.values")
+HARNESS_SOURCES = ("quant_action.harness", "quant_action.data")
+SCORER_SOURCES = ("quant_action.scorer", "quant_action.checkpoints", "quant_action.metrics", "quant_action.values", "quant_action.portions")
 
 
 def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidates: Sequence[str] | None = None) -> Plan:
@@ -63,18 +74,17 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
     Raises `SpecError` at the line that asks for what cannot be done, `EngineError` where a candidate asks for a broken engine.
     """
     spec = loaded.spec
-    _refuse_what_is_not_measured(loaded)
-    protocol = _protocol(loaded, inputs)
+    protocol = _protocol(loaded, inputs, device_of(device_class))
     calibration = _calibration(loaded, inputs)
-    scorer = fingerprint(SCORER_REQUIRES, SCORER_SOURCES)
+    scorer = _scorer(protocol)
     baseline_key = digest_of(["baseline", inputs.model_digest, protocol.digest, scorer, device_class])
     jobs = tuple(_job(loaded, name, inputs, calibration, device_class) for name in (spec.candidates if candidates is None else candidates))
     runtime = RuntimeProtocol() if spec.evaluation.runtime else None
     speed = _speed(loaded, inputs, device_of(device_class))
-    asked = [protocol.model_dump() for protocol in (runtime, speed) if protocol]
-    decides = [spec.name, baseline_key, [[job.id, job.key] for job in jobs], *asked]
+    looks = tuple(spec.evaluation.looks)
+    compared = [*(asked and asked.model_dump() for asked in (runtime, speed)), inputs.release_digest, looks]
     return Plan(
-        key=digest_of(decides),
+        key=digest_of([spec.name, baseline_key, [[job.id, job.key] for job in jobs], *compared]),
         name=spec.name,
         spec=loaded.source.path.name,
         spec_digest=loaded.source.digest,
@@ -92,6 +102,8 @@ def make_plan(loaded: LoadedSpec, inputs: Inputs, device_class: str, *, candidat
         baseline_key=baseline_key,
         runtime=runtime,
         speed=speed,
+        release=_release(inputs),
+        looks=looks,
         jobs=jobs,
     )
 
@@ -159,6 +171,19 @@ def _calibration(loaded: LoadedSpec, inputs: Inputs) -> CalibrationRef | None:
     return CalibrationRef(digest=inputs.calibration.digest, **asked.model_dump()) if asked and inputs.calibration else None
 
 
+def _release(inputs: Inputs) -> ModelRef | None:
+    release = inputs.release
+    if release is None or inputs.release_digest is None:
+        return None
+    return ModelRef(
+        source=release.folder.absolute().name.encode(errors="replace").decode(),
+        revision=None,
+        digest=inputs.release_digest,
+        architecture=release.architecture,
+        size=release.size,
+    )
+
+
 def _job(loaded: LoadedSpec, name: str, inputs: Inputs, calibration: CalibrationRef | None, device_class: str) -> Job:
     problems = _problems(loaded, name, inputs, calibration, device_class)
     if problems:
@@ -214,6 +239,12 @@ def _problems(
     return found
 
 
+def _scorer(protocol: Protocol) -> str:
+    """Digest of all code that measures."""
+    ours = fingerprint(SCORER_REQUIRES, SCORER_SOURCES)
+    return digest_of([ours, Environment(HARNESS).key, fingerprint((), HARNESS_SOURCES)]) if protocol.harness else ours
+
+
 def _fingerprint(engine: Engine) -> str:
     """Of the code: in the host the versions that are installed, in another environment those of its lock."""
     if engine.environment == HOST:
@@ -258,11 +289,16 @@ def _ranges(numbers: list[int]) -> str:
     return spans[0] if len(numbers) == 1 else f"{{{','.join(spans)}}}"
 
 
-def _protocol(loaded: LoadedSpec, inputs: Inputs) -> Protocol:
+def _protocol(loaded: LoadedSpec, inputs: Inputs, device: str) -> Protocol:
     asked = loaded.spec.evaluation
-    text = None
+    text = long_text = None
     if asked.text and inputs.text:
+        _refuse_beyond_context(loaded, inputs.model, asked.text.window, "text", "window")
         text = TextProtocol(data=asked.text.data, digest=inputs.text.digest, window=asked.text.window)
+    if asked.long_text and inputs.long_text:
+        tokens = asked.long_text.tokens
+        _refuse_beyond_context(loaded, inputs.model, tokens, "long_text", "tokens")
+        long_text = LongTextProtocol(data=asked.long_text.data, digest=inputs.long_text.digest, tokens=tokens, scored=tokens // LAST_PART)
     tasks = tuple(
         TaskProtocol(
             id=name, kind=task.kind, data=task.data, digest=inputs.tasks[name].digest, max_tokens=task.max_tokens, limit=task.limit
@@ -270,17 +306,37 @@ def _protocol(loaded: LoadedSpec, inputs: Inputs) -> Protocol:
         for name, task in asked.tasks.items()
         if isinstance(task, DataTask)
     )
-    return Protocol(text=text, tasks=tasks)
+    harness = tuple(
+        HarnessTask(
+            id=name,
+            task=task.lm_eval,
+            digest=inputs.harness[name].digest if task.is_file else None,
+            metric=task.metric,
+            limit=task.limit,
+            version=harness_version(),
+        )
+        for name, task in asked.tasks.items()
+        if isinstance(task, LmEvalTask)
+    )
+    return Protocol(
+        tokenizer=inputs.model.tokenizer_digest,
+        dtype="float32" if device == "cpu" else "bfloat16",
+        batch_tokens=BATCH_TOKENS[device],
+        samples=asked.samples,
+        text=text,
+        long_text=long_text,
+        tasks=tasks,
+        harness=harness,
+    )
 
 
-def _refuse_what_is_not_measured(loaded: LoadedSpec) -> None:
-    asked = loaded.spec.evaluation
-    harness = [name for name, task in asked.tasks.items() if isinstance(task, LmEvalTask)]
-    if harness:
+def _refuse_beyond_context(loaded: LoadedSpec, model: ModelFiles, tokens: int, *keys: str) -> None:
+    """Now, since the scorer would find out only after everything has been quantized."""
+    if model.context is not None and tokens > model.context:
         raise SpecError(
-            f"this version of quant_action does not run tasks of lm-evaluation-harness ({', '.join(harness)})",
-            where=loaded.where("evaluation", "tasks", harness[0]),
-            remedy="Take them out, or give their items as a data file of kind choice or generate.",
+            f"evaluation.{'.'.join(keys)} is {tokens:,}, and the model's context is {model.context:,} tokens",
+            where=loaded.where("evaluation", *keys),
+            remedy=f"Ask for at most {model.context:,}.",
         )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from quant_action.check import (
     broken_engine_findings,
     disk_findings,
     engine_findings,
     environment_disk_findings,
     environment_findings,
-    evidence_findings,
     gpu_findings,
     memory_findings,
     token_finding,
@@ -27,21 +28,22 @@ from quant_action.estimate import (
     learnt_scoring,
     learnt_timing,
     measured_here,
+    released_scheme,
     text_tokens,
 )
-from quant_action.evaluate import cached_evaluation, evaluation_key
+from quant_action.evaluate import cached_evaluation, floor_key, last_look, release_key
+from quant_action.evidence import evidence_findings, planned_of
 from quant_action.findings import Finding, Findings, of_error, ok
 from quant_action.formats.wording import format_bytes
 from quant_action.hardware import Machine, device_class, free_disk, read_machine
-from quant_action.inputs import Inputs, open_inputs
+from quant_action.inputs import Inputs, open_inputs, with_release
 from quant_action.model_files import ModelFiles
 from quant_action.pipeline import Session, Settings, store_of
 from quant_action.plan import candidate_problems, make_plan
 from quant_action.quantize import cached_candidate
-from quant_action.records import Candidate, Evaluation, Job, Speed
+from quant_action.records import Candidate, Evaluation, Job, Scheme, Speed
 from quant_action.remotes import hub
 from quant_action.spec import LoadedSpec, Model, load_spec
-from quant_action.store import BASELINE
 from quant_action.workers.environment import HOST, Environment, cache_folder, interpreter
 from quant_action.workers.torch_build import torch_build
 
@@ -54,20 +56,38 @@ def forecast(session: Session) -> Forecast:
     plan, inputs, store = session.plan, session.inputs, session.store
     candidates, evaluations, speeds = measured_here(store, Candidate), measured_here(store, Evaluation), measured_here(store, Speed)
 
-    def of(job: Job | None) -> JobForecast:
-        made = cached_candidate(store, job.key) if job else None
-        key = plan.baseline_key if job is None else evaluation_key(plan, made) if made else None
+    def reference(subject: Literal["baseline", "floor", "release"], key: str, scheme: Scheme | None = None) -> JobForecast:
         return JobForecast(
-            id=job.id if job else BASELINE,
-            quantize=learnt_quantizing(expect_quantizing(plan, job, inputs), job, plan.device, candidates) if job else None,
-            score=learnt_scoring(expect_scoring(plan, job, inputs), job, plan.device, evaluations),
-            quantized=made is not None,
-            scored=key is not None and cached_evaluation(store, key) is not None,
-            time=learnt_timing(expect_timing(plan, job, inputs), job, plan.device, speeds) if job and plan.speed else None,
-            timed=job is not None and session.is_timed(job),
+            id=subject,
+            quantize=None,
+            score=learnt_scoring(expect_scoring(plan, subject, scheme, inputs), subject, plan.device, evaluations),
+            quantized=False,
+            scored=cached_evaluation(store, key) is not None,
         )
 
-    return Forecast(jobs=tuple(of(job) for job in (None, *plan.jobs)))
+    def candidate(job: Job) -> JobForecast:
+        made = cached_candidate(store, job.key)
+        score = expect_scoring(plan, "candidate", job.scheme, inputs, looks=plan.looks)
+        return JobForecast(
+            id=job.id,
+            quantize=learnt_quantizing(expect_quantizing(plan, job, inputs), job, plan.device, candidates),
+            score=learnt_scoring(score, "candidate", plan.device, evaluations),
+            quantized=made is not None,
+            scored=made is not None and _is_scored(session, made),
+            time=learnt_timing(expect_timing(plan, job, inputs), job, plan.device, speeds) if plan.speed else None,
+            timed=session.is_timed(job),
+        )
+
+    references = [reference("baseline", plan.baseline_key), reference("floor", floor_key(plan))]
+    if inputs.release:
+        references.append(reference("release", release_key(plan), released_scheme(inputs.release)))
+    return Forecast(jobs=(*references, *map(candidate, plan.jobs)))
+
+
+def _is_scored(session: Session, candidate: Candidate) -> bool:
+    """Up to the last look, or as far as a run that was judged went."""
+    evaluation = last_look(session.store, session.plan, candidate)
+    return evaluation is not None and (evaluation.look == evaluation.looks or session.run.verdict.exists())
 
 
 def check(settings: Settings) -> Findings:
@@ -90,7 +110,21 @@ def check(settings: Settings) -> Findings:
     except QuantActionError as error:
         broken = of_error("data" if isinstance(error, DataError) else "model", error)
         return Findings(findings=(spec, broken, *found, *_host(machine, device)))
-    return Findings(findings=(spec, *_inputs(loaded, inputs), *_planned(settings, loaded, inputs, device, machine, found)))
+    inputs, released = _released(settings, inputs)
+    return Findings(findings=(spec, *_inputs(loaded, inputs), *released, *_planned(settings, loaded, inputs, device, machine, found)))
+
+
+def _released(settings: Settings, inputs: Inputs) -> tuple[Inputs, list[Finding]]:
+    """The inputs with the release, where one was given and can be read, and what is to be said of it."""
+    if settings.release is None:
+        return inputs, []
+    try:
+        inputs = with_release(inputs, settings.release)
+    except QuantActionError as error:
+        return inputs, [of_error("release", error)]
+    release = inputs.release
+    assert release is not None
+    return inputs, [ok("release", f"{release.architecture}, {format_bytes(release.size)}", where=str(settings.release))]
 
 
 def _inputs(loaded: LoadedSpec, inputs: Inputs) -> list[Finding]:
@@ -127,10 +161,9 @@ def _planned(settings: Settings, loaded: LoadedSpec, inputs: Inputs, device: str
     session = Session(loaded=loaded, inputs=inputs, plan=plan, store=store, timeout=settings.timeout)
     expected, environments = forecast(session), session.environments
     missing = [name for name in environments if not Environment(name).is_complete]
-    items = sum(min(task.limit or inputs.tasks[task.id].rows, inputs.tasks[task.id].rows) for task in plan.protocol.tasks)
     return [
         *found,
-        *evidence_findings(loaded, plan.jobs, items=items, text_tokens=text_tokens(plan, inputs)),
+        *evidence_findings(loaded, plan.jobs, planned_of(plan, inputs), text_tokens=text_tokens(plan, inputs)),
         *gpu,
         *_host(machine, device),
         *torch_findings(machine, device, {name: torch_build(name) for name in environments}),

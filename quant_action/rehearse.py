@@ -16,7 +16,7 @@ from quant_action.pipeline import Listener, Session, Settings
 from quant_action.plan import make_plan
 from quant_action.records import Candidate, Evaluation, ModelRef, RuntimeCheck, Speed, Stage
 from quant_action.rehearsal.stand_in import LOGS, make_stand_in
-from quant_action.store import BASELINE, Store
+from quant_action.store import BASELINE, FLOOR, Store
 from quant_action.workers.environment import HOST, interpreter
 
 Done = TypeVar("Done", Candidate, Evaluation, RuntimeCheck, Speed)
@@ -48,6 +48,7 @@ class Rehearsal:
 
 def rehearse(settings: Settings, listener: Listener) -> Rehearsal:
     """Take a two-layer twin of the model with random weights through every stage of every candidate, in a store that is deleted afterwards.
+    The last release is not rehearsed: it has its full depth.
 
     A stage that fails stops neither other stages nor other candidates; its log is kept until the next rehearsal. Raises what making the
     twin raises (`ModelError`; `DataError` for too little calibration data), and `Cancelled`.
@@ -77,6 +78,8 @@ def _steps(session: Session, listener: Listener) -> Iterator[Step]:
     pipeline.install_environments(session, session.plan.jobs, listener)
     baseline, step = _attempt(BASELINE, "evaluate", partial(pipeline.measure_baseline, session, listener), listener)
     yield step
+    if baseline is not None:
+        yield _attempt(FLOOR, "evaluate", partial(pipeline.measure_floor, session, listener), listener)[1]
     for job in session.plan.jobs:
         made, step = _attempt(job.id, "quantize", partial(pipeline.make_candidate, session, job, listener), listener)
         yield step

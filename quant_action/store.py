@@ -6,7 +6,7 @@
     .quant/cache/speeds/<key>.json           an artifact timed beside the baseline
     .quant/runs/<plan key>/                  plan.json
         candidates/<id>                      link into the cache
-        evaluations/<id>, <id>.json          links into the cache; `baseline` beside the candidates
+        evaluations/<id>, <id>.json          links into the cache; `baseline`, `floor` and `release` beside the candidates
         runtimes/<id>.json                   links into the cache, where the spec asks for that check
         speeds/<id>.json                     likewise
         failures/<id>.json                   why a candidate has no evaluation
@@ -30,7 +30,7 @@ from filelock import FileLock
 
 from quant_action.storage import sync_folder
 
-BASELINE = "baseline"
+BASELINE, FLOOR, RELEASE = "baseline", "floor", "release"
 
 RECORDS = 100
 """More earlier runs than this would not make an estimate better, and each is a file to read."""

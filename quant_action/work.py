@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from quant_action.model_files import ModelFiles, Tensor
+from quant_action.portions import items_at
 from quant_action.records import Protocol, Scheme, WeightScheme
 
 LAYER = re.compile(r"^.*?\.\d+(?=\.)")
@@ -100,21 +101,29 @@ class QuantizeWork:
 class ScoreWork:
     shape: Shape
     scheme: Scheme | None
-    """None for the unquantized model."""
+    """None for unquantized weights."""
+    compared: bool
+    """With the baseline's distributions."""
+    checked: bool
+    """Layer by layer against the original."""
     text_tokens: int
     """In all windows together."""
+    long_documents: int
+    long_tokens: int
+    """Read of each of them."""
+    long_scored: int
+    """Scored of each of them."""
     task_tokens: int
     """Read for task items, choices and padding included."""
     written_tokens: int
     """Decoding steps times the sequences in them."""
     steps: int
     """Decoding steps: each reads all weights once."""
+    batch_tokens: int
+    """In one forward pass, unless one sequence is longer."""
     gpu: str | None
     cores: int
 
-
-BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
-"""Of `scorer/model.py`, which needs torch: tokens of one forward pass of the scorer."""
 
 CHOICE_READS = 2
 """How often the text of a choice item is read: with a prompt and four endings of like length every sequence is two fifths of it, which
@@ -132,32 +141,46 @@ def score_work(
     scheme: Scheme | None,
     protocol: Protocol,
     *,
+    compared: bool,
+    checked: bool,
+    after: float,
+    upto: float,
     text: DataSize | None,
+    long_documents: int,
     tasks: dict[str, DataSize],
     gpu: str | None,
     cores: int,
 ) -> ScoreWork:
-    """How much there is to score; text is counted in bytes of its files, since counting tokens would need the tokenizer."""
+    """How much there is to score between two shares of the items, the text being part of the first; it is counted in bytes of its file,
+    since counting tokens would need the tokenizer.
+    """
     per_token = bytes_per_token(shape.vocabulary)
     read = written = steps = 0.0
     for task in protocol.tasks:
         data = tasks[task.id]
-        items = min(task.limit or data.rows, data.rows)
+        limited = min(task.limit or data.rows, data.rows)
+        items = items_at(upto, limited) - items_at(after, limited)
         length = data.bytes / data.rows / per_token
         if task.kind == "choice":
             read += items * CHOICE_READS * length
         else:
-            together = max(BATCH_TOKENS["cpu" if gpu is None else "cuda"] / (length + task.max_tokens), 1)
+            together = max(protocol.batch_tokens / (length + task.max_tokens), 1)
             read += items * length
             written += items * task.max_tokens
             steps += math.ceil(items / together) * task.max_tokens
     return ScoreWork(
         shape=shape,
         scheme=scheme,
-        text_tokens=int(text.bytes / per_token) if text and protocol.text else 0,
+        compared=compared,
+        checked=checked,
+        text_tokens=int(text.bytes / per_token) if text and protocol.text and after == 0 else 0,
+        long_documents=long_documents if after == 0 else 0,
+        long_tokens=protocol.long_text.tokens if protocol.long_text and after == 0 else 0,
+        long_scored=protocol.long_text.scored if protocol.long_text and after == 0 else 0,
         task_tokens=int(read),
         written_tokens=int(written),
         steps=int(steps),
+        batch_tokens=protocol.batch_tokens,
         gpu=gpu,
         cores=cores,
     )

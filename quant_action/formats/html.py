@@ -1,11 +1,14 @@
-"""The report as one file that opens anywhere: no script, no request, light or dark as the reader's system is.
+"""The report as one file that opens anywhere: no request, light or dark as the reader's system is, whole without its script.
 
-Whatever comes from a spec or a model is escaped by the template engine and stripped of characters that cannot be seen; a content security
-policy forbids the rest.
+Whatever comes from a spec or a model is escaped by the template engine and stripped of characters that cannot be seen. A content security
+policy forbids everything but the one script that filters the table of regressed items, which it knows by its digest.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from importlib.resources import files
 from typing import Any
 
 from quant_action.formats import speed, wording
@@ -27,7 +30,16 @@ def render(report: Report) -> str:
         keep_trailing_newline=True,
         finalize=_visible,
     )
-    return environment.get_template("report.html.j2").render(report=report, plots=all_plots(report), wording=wording, speed=speed)
+    script = files("quant_action.formats").joinpath("templates/filter.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        plots=all_plots(report),
+        wording=wording,
+        speed=speed,
+        script=script,
+        digest=digest,
+    )
 
 
 def _visible(value: Any) -> Any:

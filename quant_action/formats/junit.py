@@ -1,13 +1,15 @@
-"""JUnit XML for CI viewers: one suite per candidate, one case per gate.
+"""JUnit XML for CI viewers: one suite per candidate, one case per gate, and a suite for the baseline measured against itself.
 
-A gate that fails is a failure. One that is undecided is an error, because a skipped test looks green; only a gate that has nothing to
-compare with is skipped, and so is the case `runtime` where the spec does not ask for it. A candidate that was not evaluated has one case,
-`evaluated`, in error.
+A gate that fails is a failure. One that is undecided or void is an error, because a skipped test looks green. Skipped is what decides
+nothing: a gate without anything to compare with, one that only warns, one that was overridden, a tripwire that is still open; and the
+case `runtime` where the spec does not ask for it; the message says which. A candidate that was not evaluated has one case, `evaluated`,
+in error.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from xml.etree import ElementTree
 
 from quant_action.formats import wording
@@ -21,6 +23,7 @@ ELEMENTS = {
     Outcome.FAIL: "failure",
     Outcome.INCONCLUSIVE: "error",
     Outcome.NOT_EVALUATED: "error",
+    Outcome.VOID: "error",
     Outcome.NOT_APPLICABLE: "skipped",
 }
 
@@ -32,24 +35,48 @@ def render(report: Report) -> str:
         if row.outcome is Outcome.NOT_EVALUATED:
             _add_unevaluated(suite, row, report)
         else:
-            for check in row.checks:
-                _add_gate(suite, row, check, report)
+            _add_gates(suite, row, report)
             _add_runtime(suite, row, report)
+        _count(suite)
+    if report.floor and report.floor.checks:
+        suite = ElementTree.SubElement(root, "testsuite", name="baseline against itself")
+        _add_gates(suite, report.floor, report)
         _count(suite)
     _count(root)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _add_gate(suite: ElementTree.Element, row: Row, check: Check, report: Report) -> None:
-    case = _add_case(suite, check.gate, row, report)
+def _add_gates(suite: ElementTree.Element, row: Row, report: Report) -> None:
+    """A gate that is set more than once, against baseline and release or on each task, is told apart by what it looks at."""
+    times = Counter(check.gate for check in row.checks)
+    for check in row.checks:
+        detail = f" ({check.metric}{f', {check.vs}' if check.vs else ''})" if times[check.gate] > 1 else ""
+        _add_gate(_add_case(suite, f"{check.gate}{detail}", row, report), check, is_floor=row.outcome is None)
+
+
+def _add_gate(case: ElementTree.Element, check: Check, *, is_floor: bool) -> None:
     if check.where and check.where.count(":") >= 2:
         file, line, _ = check.where.rsplit(":", 2)
         case.set("file", _legal(file))
         case.set("line", _legal(line))
-    if element := ELEMENTS.get(check.outcome):
-        said = f"{check.outcome}: {check.reason}"
-        _add_outcome(case, element, check.outcome, said, f"{said}\n{check.where}" if check.where else said)
+    said = f"{check.outcome}: {check.reason}"
+    full = f"{said}\n{check.where}" if check.where else said
+    if is_floor and check.outcome is Outcome.FAIL:
+        _add_outcome(case, "error", Outcome.VOID, said, full)
+    elif check.outcome in ELEMENTS and (why := _decides_nothing(check)):
+        _add_outcome(case, "skipped", check.outcome, f"{why}: {said}", full)
+    elif element := ELEMENTS.get(check.outcome):
+        _add_outcome(case, element, check.outcome, said, full)
+
+
+def _decides_nothing(check: Check) -> str:
+    """Why this outcome does not hold its candidate back; empty where it does."""
+    if check.override:
+        return f"overridden by {check.override.by} ({check.override.reason})"
+    if check.level == "warn" and check.outcome is not Outcome.VOID:
+        return "only warns"
+    return "never blocks when open" if check.family and check.outcome is Outcome.INCONCLUSIVE else ""
 
 
 def _add_runtime(suite: ElementTree.Element, row: Row, report: Report) -> None:

@@ -15,13 +15,21 @@ SUFFIXES = {"x": "_ratio", "pp": "_change"}
 
 def render(report: Report) -> str:
     numbers = {f"baseline.{metric}": value for metric, value in _numbers(report.baseline).items()}
+    for reference in filter(None, (report.release, report.floor)):
+        numbers |= {f"{reference.id}.{metric}": value for metric, value in _numbers(reference).items()}
     numbers |= {f"{row.id}.{metric}": value for row in report.rows for metric, value in _numbers(row).items()}
     return json.dumps({key: _rounded(value) for key, value in numbers.items()}, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _numbers(row: Row) -> dict[str, float]:
-    """What was measured, how it compares with the baseline, and what it cost; what is a comparison already stands once."""
+    """What was measured, how it compares with baseline and release, and what it cost; what is a comparison already stands once."""
     changes = {f"{metric}{SUFFIXES[change.unit]}": change.value for metric, change in row.changes.items() if change.unit in SUFFIXES}
+    released = {
+        f"{metric}{SUFFIXES[change.unit]}_vs_release": change.value
+        for metric, change in row.release_changes.items()
+        if change.unit in SUFFIXES
+    }
+    shares = {metric: change.value for metric, change in row.changes.items() if change.unit not in SUFFIXES and metric not in row.metrics}
     costs = {
         "size": row.size,
         "quantize_seconds": row.quantize_seconds,
@@ -30,7 +38,7 @@ def _numbers(row: Row) -> dict[str, float]:
         "runtime_kl": row.runtime.difference.kl if row.runtime else None,
     }
     measured = {metric: found.value for metric, found in row.metrics.items()}
-    return measured | changes | {name: value for name, value in costs.items() if value is not None}
+    return measured | shares | changes | released | {name: value for name, value in costs.items() if value is not None}
 
 
 def _rounded(value: float) -> float:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from quant_action.formats import wording
-from quant_action.formats.forest import axis_ends
-from quant_action.formats.interface import Change, Report, Row
+from quant_action.formats.comparisons import REFERENCE_NAMES, Comparison, comparisons
+from quant_action.formats.interface import Report
 from quant_action.records import Outcome
 
 if TYPE_CHECKING:
@@ -50,14 +50,16 @@ def all_plots(report: Report) -> list[tuple[str, str, str]]:
             "Each dot is one window of the text, the box spans its middle half, the bar is the median. Logarithmic axis.",
             window_divergence(report),
         ),
-        ("Perplexity, × baseline", _forest_caption(report, wording.PERPLEXITY), perplexity_intervals(report)),
-        ("Accuracy, change from baseline", _forest_caption(report, wording.ACCURACY), accuracy_intervals(report)),
+        *((comparison.title, _caption(comparison, report), _intervals(comparison)) for comparison in comparisons(report)),
+        ("KL divergence over releases", "Mean over the text, nats. The last point is this run's. From zero.", trend(report)),
     )
-    return [plot for plot in plots if plot[2]]
+    return [(title[0].upper() + title[1:], caption, svg) for title, caption, svg in plots if svg]
 
 
-def _forest_caption(report: Report, metric: str) -> str:
-    return f"Point and {wording.level_words(report)}, {wording.counted(report, metric)}. Solid line: baseline. Dashes: the gate's limit."
+def _caption(comparison: Comparison, report: Report) -> str:
+    against = "baseline" if comparison.vs == "baseline" else "last release"
+    dots = " Dots: the last release." if comparison.release is not None else ""
+    return f"Point and {wording.level_words(report)}. Solid line: {against}. Dashes: the gate's limit.{dots}"
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -83,7 +85,7 @@ def size_against_quality(report: Report) -> str:
         front = pareto([(size, kl) for _, size, kl in shown])
         axes.plot(*zip(*front, strict=True), color=MUTED, linewidth=1, dashes=(3, 3), zorder=1)
         for row, size, kl in shown:
-            _mark(axes, row, size, kl, report)
+            _mark(axes, row.outcome, size, kl, won=row.id == report.winner)
         axes.xaxis.set_major_formatter(lambda size, _: wording.format_bytes(size))
         axes.locator_params(axis="x", nbins=6)
         _plain_log(axes.yaxis)
@@ -96,36 +98,16 @@ def size_against_quality(report: Report) -> str:
     return _svg("size", "Size of the weights against mean KL divergence, one point per candidate", SQUARE, draw)
 
 
-def perplexity_intervals(report: Report) -> str:
-    return _intervals(
-        report,
-        wording.PERPLEXITY,
-        reference=1.0,
-        words=lambda change: f"{wording.format_ratio(change.value)} {wording.format_ratio_interval(change.interval)}",
-        tick=lambda value: f"×{value:g}",
-    )
-
-
-def accuracy_intervals(report: Report) -> str:
-    return _intervals(
-        report,
-        wording.ACCURACY,
-        reference=0.0,
-        words=lambda change: f"{wording.format_points(change.value)} {wording.format_points_interval(change.interval)}",
-        tick=lambda value: f"{wording.signed(100 * value, 1)} pp",
-    )
-
-
 def window_divergence(report: Report) -> str:
-    """Per candidate, the mean KL divergence of each window of the text."""
-    shown = [row for row in report.rows if row.window_kl]
+    """Per candidate, release and floor: the mean KL divergence of each window of the text."""
+    shown = [row for row in (*report.rows, report.release, report.floor) if row and row.window_kl]
     if not shown:
         return ""
 
     def draw(axes: Axes) -> None:
         axes.set_xscale("log")
         for line, row in enumerate(shown):
-            colour = MARKERS.get(row.outcome or Outcome.PASS, ("o", MUTED))[1]
+            colour = _marker(row.outcome)[1]
             values = [max(value, SMALLEST_KL) for value in row.window_kl]
             points = values[:: max(1, -(-len(values) // MOST_POINTS))]
             heights = [line + 0.5 * ((index * 0.618) % 1 - 0.5) for index in range(len(points))]
@@ -144,7 +126,7 @@ def window_divergence(report: Report) -> str:
                 medianprops=box | {"linewidth": 2.2},
                 whiskerprops={"linewidth": 0},
             )
-        _candidate_lines(axes, shown)
+        _named_lines(axes, [REFERENCE_NAMES.get(row.id, row.id) if row.outcome is None else row.id for row in shown])
         _plain_log(axes.xaxis)
         axes.grid(axis="x", color=RULE, linewidth=0.6)
         axes.set_xlabel("mean KL divergence of a window, nats")
@@ -152,64 +134,89 @@ def window_divergence(report: Report) -> str:
     return _svg("windows", "KL divergence of each window of the text, per candidate", max(_height(shown), SQUARE), draw)
 
 
-def _intervals(report: Report, metric: str, *, reference: float, words: Callable[[Change], str], tick: Callable[[float], str]) -> str:
-    entries = wording.comparable(report, metric)
-    if not entries:
-        return ""
-    low, high = axis_ends(entries, metric, reference)
+def _intervals(comparison: Comparison) -> str:
+    low, high, unit = comparison.low, comparison.high, comparison.lines[0].change.unit
+
+    def tick(value: float) -> str:
+        return f"×{value:g}" if unit == "x" else f"{wording.signed(100 * value, 1)} pp"
 
     def draw(axes: Axes) -> None:
-        axes.axvline(reference, color=INK, linewidth=1, zorder=1)
-        for line, (row, change) in enumerate(entries):
-            colour = MARKERS.get(row.outcome or Outcome.PASS, ("o", MUTED))[1]
-            limit = wording.limit_of(row, metric)
-            if limit is not None:
-                axes.plot([limit, limit], [line - 0.5, line + 0.5], color=FAIL, linewidth=1.3, dashes=(3, 2), zorder=1)
+        axes.axvline(comparison.reference, color=INK, linewidth=1, zorder=1)
+        if comparison.release is not None and low <= comparison.release <= high:
+            axes.axvline(comparison.release, color=MUTED, linewidth=1.2, linestyle=":", zorder=1)
+        for height, line in enumerate(comparison.lines):
+            change, colour = line.change, _marker(line.outcome)[1]
+            if line.limit is not None:
+                axes.plot([line.limit] * 2, [height - 0.5, height + 0.5], color=FAIL, linewidth=1.3, dashes=(3, 2), zorder=1)
             if change.interval:
-                axes.plot(
-                    [max(change.interval.low, low), min(change.interval.high, high)], [line, line], color=colour, linewidth=2.2, zorder=2
-                )
+                ends = [max(change.interval.low, low), min(change.interval.high, high)]
+                axes.plot(ends, [height, height], color=colour, linewidth=2.2, zorder=2)
             if low <= change.value <= high:
-                _mark(axes, row, change.value, line, report)
+                _mark(axes, line.outcome, change.value, height, won=line.won)
             else:  # beyond the axis: an arrow at its end
                 end, arrow = (high, ">") if change.value > high else (low, "<")
-                axes.plot([end], [line], marker=arrow, color=colour, markersize=7, clip_on=False, zorder=3)
-            axes.annotate(
-                words(change).strip(), (1.05, line), xycoords=("axes fraction", "data"), va="center", color=INK, annotation_clip=False
-            )
+                axes.plot([end], [height], marker=arrow, color=colour, markersize=7, clip_on=False, zorder=3)
+            words = f"{wording.change_words(change)}\nn = {change.n:,}"
+            axes.annotate(words, (1.03, height), xycoords=("axes fraction", "data"), va="center", color=INK, annotation_clip=False)
         axes.set_xlim(low, high)
-        _candidate_lines(axes, [row for row, _ in entries])
+        _named_lines(axes, [line.name for line in comparison.lines])
         axes.xaxis.set_major_formatter(lambda value, _: tick(round(value, 9)))
         axes.locator_params(axis="x", nbins=4)
         axes.grid(axis="x", color=RULE, linewidth=0.6)
 
-    return _svg(metric, f"{metric} of each candidate against the baseline, with intervals and limits", _height(entries), draw)
+    name = f"{comparison.metric}-{comparison.vs}"
+    label = f"{comparison.metric} of each candidate against the {comparison.vs}, with intervals and limits"
+    return _svg(name, label, _height(comparison.lines), draw)
+
+
+def trend(report: Report) -> str:
+    """Mean KL divergence of the releases so far and of this run's candidate; empty for fewer than two points."""
+    if len(report.trend) < 2:
+        return ""
+
+    def draw(axes: Axes) -> None:
+        values = [value for _, value in report.trend]
+        axes.plot(range(len(values)), values, color=MUTED, linewidth=1.4, marker="o", markersize=5)
+        axes.plot([len(values) - 1], values[-1:], color=INK, marker="o", markersize=8)
+        for x, value in ((0, values[0]), (len(values) - 1, values[-1])):
+            axes.annotate(wording.format_number(value), (x, value), xytext=(0, 9), textcoords="offset points", ha="center", color=INK)
+        axes.set_ylim(0, 1.25 * max(values) or 1)
+        axes.margins(x=0.12)
+        axes.set_xticks(range(len(values)), [wording.clean(label, 16) for label, _ in report.trend])
+        axes.grid(axis="y", color=RULE, linewidth=0.6)
+        axes.set_ylabel("mean KL divergence, nats")
+
+    return _svg("trend", "Mean KL divergence of each release and of this run", SQUARE, draw)
 
 
 # Parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _mark(axes: Axes, row: Row, x: float, y: float, report: Report) -> None:
-    marker, colour = MARKERS.get(row.outcome or Outcome.PASS, ("o", MUTED))
-    won = row.id == report.winner
-    axes.plot(
-        [x], [y], marker="*" if won else marker, markersize=13 if won else 7, color=colour, markeredgewidth=0, linestyle="none", zorder=3
-    )
+def _marker(outcome: Outcome | None) -> tuple[str, str]:
+    """Shape and colour."""
+    return MARKERS.get(outcome, ("o", MUTED)) if outcome else ("o", MUTED)
 
 
-def _candidate_lines(axes: Axes, rows: Sequence[Row]) -> None:
-    """One line per candidate, the first on top."""
-    axes.set_yticks(range(len(rows)), [wording.clean(row.id, 40) for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+def _mark(axes: Axes, outcome: Outcome | None, x: float, y: float, *, won: bool) -> None:
+    marker, colour = _marker(outcome)
+    size = 13 if won else 7
+    axes.plot([x], [y], marker="*" if won else marker, markersize=size, color=colour, markeredgewidth=0, linestyle="none", zorder=3)
+
+
+def _named_lines(axes: Axes, names: Sequence[str]) -> None:
+    """One line per model, the first on top."""
+    axes.set_yticks(range(len(names)), [wording.clean(name, 40) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, pad=9, labelcolor=INK)
     axes.spines["left"].set_visible(False)
 
 
 def _plain_log(axis: Any) -> None:
-    """Numbers as people write them on a logarithmic axis, also when it spans less than a decade."""
+    """Numbers as people write them on a logarithmic axis, whether it spans less than a decade or many; drawn on what is there already."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,), numticks=8))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(lambda value, _: f"{value:g}")
 
@@ -242,7 +249,7 @@ def _label_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> Non
 
 
 def _height(rows: Sequence[object]) -> float:
-    return 0.9 + 0.36 * len(rows)
+    return 0.9 + 0.42 * len(rows)
 
 
 def _svg(name: str, label: str, height: float, draw: Callable[[Axes], None]) -> str:

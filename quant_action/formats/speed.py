@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from quant_action.formats.interface import Report, Row
-from quant_action.formats.wording import NOTHING, format_ratio_interval, sentence
+from collections.abc import Sequence
+
+from quant_action.formats.interface import Row
+from quant_action.formats.wording import NOTHING, UNSTABLE, format_interval, format_ratio, sentence
 from quant_action.metrics.speed import times_as_fast
 from quant_action.metrics.units import spell
 from quant_action.records import GpuState, Speed, TimedCase, Timing
@@ -13,22 +15,21 @@ LEFT = 2
 """Columns of words; the others are numbers."""
 
 SUMMARY = "beside the baseline, in turns; median [p10–p90]; 90% interval of the ratio"
-UNSTABLE = "⚠ "
 
 
-def lines(report: Report) -> list[tuple[str, ...]]:
+def lines(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Cells under `HEADER`, not escaped."""
-    return [_line(row, row.speed, timed) for row in report.rows if row.speed for timed in row.speed.cases]
+    return [_line(row, row.speed, timed) for row in rows if row.speed for timed in row.speed.cases]
 
 
-def notes(report: Report) -> list[tuple[str, str]]:
+def notes(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """(candidate, sentences): with what it was run, when and where, and what speaks against the figures."""
-    return [(row.id, _note(row)) for row in report.rows if row.speed or row.untimed]
+    return [(row.id, _note(row)) for row in rows if row.speed or row.untimed]
 
 
-def summaries(report: Report) -> list[tuple[str, str]]:
+def summaries(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """(candidate, its ratios in one line)."""
-    return [(row.id, _summary(row)) for row in report.rows if row.speed or row.untimed]
+    return [(row.id, _summary(row)) for row in rows if row.speed or row.untimed]
 
 
 def _summary(row: Row) -> str:
@@ -47,7 +48,7 @@ def _line(row: Row, speed: Speed, timed: TimedCase) -> tuple[str, ...]:
     return (
         row.id,
         timed.case.id,
-        f"{mark}{spell(ratio, 'x')} {format_ratio_interval(interval)}",
+        f"{mark}{format_ratio(ratio)} {format_interval(interval, 'x')}",
         *rates,
         _milliseconds(timed.candidate),
         _milliseconds(timed.baseline),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from quant_action.metrics.interface import Difference, Subject
-from quant_action.metrics.intervals import clipped, mapped, t_interval
+from quant_action.metrics.intervals import LEVEL, clipped, mapped, t_interval
 from quant_action.metrics.pairing import paired_windows, windows_of
 from quant_action.records import Measurement
 from quant_action.values import Values
@@ -25,7 +25,7 @@ class Agreement:
             return {}
         return {self.id: Measurement(value=float(values.windows.top1.mean()), n=len(values.windows.top1))}
 
-    def compare(self, candidate: Subject, reference: Subject | None) -> Difference | None:
+    def compare(self, candidate: Subject, reference: Subject | None, level: float = LEVEL) -> Difference | None:
         if reference is None or reference.evaluation.subject == "baseline":
             windows = windows_of(candidate)
             if windows is None:
@@ -36,5 +36,5 @@ class Agreement:
             if pair is None:
                 return None
             shares, lowest, unit = pair[0].top1.mean(axis=1) - pair[1].top1.mean(axis=1), -1.0, "pp"
-        interval = mapped(clipped(t_interval(shares), lowest, 1.0), float, method="t over windows")
+        interval = mapped(clipped(t_interval(shares, level=level), lowest, 1.0), float, method="t over windows")
         return Difference(value=float(shares.mean()), interval=interval, n=len(shares), unit=unit, samples="windows")

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from quant_action.metrics.interface import Difference, Subject
-from quant_action.metrics.intervals import exp, jackknife, mapped, quantile_interval, t_interval
-from quant_action.metrics.pairing import paired_windows, windows_of
+from quant_action.metrics.intervals import LEVEL, exp, jackknife, mapped, quantile_interval, t_interval
+from quant_action.metrics.pairing import paired_windows, windows_in, windows_of
 from quant_action.records import Interval, Measurement
 from quant_action.values import Values
 
@@ -21,7 +21,7 @@ QUANTILES = {0.5: "median", 0.99: "99th percentile", 0.999: "99.9th percentile"}
 
 
 class Divergence:
-    """KL(baseline || model) per token, over the whole vocabulary: its mean, or one of `QUANTILES`.
+    """KL(baseline || model) per token, over the whole vocabulary: its mean (of all text, or of one slice), or one of `QUANTILES`.
 
     It is a comparison with the baseline already, so `vs: baseline` and no reference mean the same. Against a release, the ratio of the two
     statistics is judged on the log scale, windows left out one at a time of both models together. In simulations of skewed and clustered
@@ -31,10 +31,13 @@ class Divergence:
     unit = "nat"
     better: Literal["lower", "higher"] = "lower"
 
-    def __init__(self, quantile: float | None = None) -> None:
-        self._quantile = quantile
-        self.id = f"kl_p{f'{100 * quantile:g}'.replace('.', '')}" if quantile else "kl"
-        self.name = f"KL divergence, {QUANTILES[quantile]}" if quantile else "KL divergence"
+    samples = "windows"
+    _long = False
+
+    def __init__(self, quantile: float | None = None, *, slice: str | None = None) -> None:
+        self._quantile, self._slice = quantile, slice
+        self.id = (f"kl_p{f'{100 * quantile:g}'.replace('.', '')}" if quantile else "kl") + (f"@{slice}" if slice else "")
+        self.name = "KL divergence" + (f", {QUANTILES[quantile]}" if quantile else "") + (f" in {slice}" if slice else "")
         statistic, interval = (QUANTILES[quantile], "Woodruff") if quantile else ("mean", "t")
         self.formula = (
             f"{statistic} of sum P ln(P / Q) over tokens, P of the baseline, {interval} interval over windows; "
@@ -42,19 +45,26 @@ class Divergence:
         )
 
     def measure(self, values: Values) -> dict[str, Measurement]:
-        if values.windows is None:
-            return {}
-        value = self._statistic(values.windows.kl)
-        return {self.id: Measurement(value=value, n=len(values.windows.kl))} if math.isfinite(value) else {}
+        """Of all windows, and the mean of each slice too."""
+        sliced = self.id == "kl"
+        found = {}
+        for part in (self, *(Divergence(slice=slice) for slice in values.text_slices() if sliced)):
+            windows = windows_in(values, slice=part._slice, long=part._long)
+            value = part._statistic(windows.kl) if windows else math.nan
+            if windows and math.isfinite(value):
+                found[part.id] = Measurement(value=value, n=len(windows.kl))
+        return found
 
-    def compare(self, candidate: Subject, reference: Subject | None) -> Difference | None:
+    def compare(self, candidate: Subject, reference: Subject | None, level: float = LEVEL) -> Difference | None:
         if reference is None or reference.evaluation.subject == "baseline":
-            windows = windows_of(candidate)
+            windows = windows_of(candidate, slice=self._slice, long=self._long)
             if windows is None:
                 return None
             kl = windows.kl
-            return Difference(value=self._statistic(kl), interval=self._interval(kl), n=len(kl), unit=self.unit, samples="windows")
-        pair = paired_windows(candidate, reference)
+            return Difference(
+                value=self._statistic(kl), interval=self._interval(kl, level), n=len(kl), unit=self.unit, samples=self.samples
+            )
+        pair = paired_windows(candidate, reference, slice=self._slice, long=self._long)
         if pair is None:
             return None
         import numpy as np
@@ -62,17 +72,17 @@ class Divergence:
         mine, theirs = pair[0].kl, pair[1].kl
         full = math.log(max(self._statistic(mine), FLOOR) / max(self._statistic(theirs), FLOOR))
         without = np.log(np.maximum(self._without_each(mine), FLOOR) / np.maximum(self._without_each(theirs), FLOOR))
-        interval = mapped(jackknife(full, without), exp, method="jackknife over windows")
-        return Difference(value=exp(full), interval=interval, n=len(mine), unit="x", samples="windows")
+        interval = mapped(jackknife(full, without, level=level), exp, method=f"jackknife over {self.samples}")
+        return Difference(value=exp(full), interval=interval, n=len(mine), unit="x", samples=self.samples)
 
     def _statistic(self, kl: np.ndarray) -> float:
         import numpy as np
 
         return float(np.quantile(kl, self._quantile) if self._quantile else kl.mean())
 
-    def _interval(self, kl: np.ndarray) -> Interval:
-        interval = quantile_interval(kl, self._quantile) if self._quantile else t_interval(kl.mean(axis=1))
-        return mapped(interval, float, method=f"{interval.method} over windows")
+    def _interval(self, kl: np.ndarray, level: float) -> Interval:
+        interval = quantile_interval(kl, self._quantile, level=level) if self._quantile else t_interval(kl.mean(axis=1), level=level)
+        return mapped(interval, float, method=f"{interval.method} over {self.samples}")
 
     def _without_each(self, kl: np.ndarray) -> np.ndarray:
         """The statistic with each window left out: [windows]."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from quant_action.metrics.intervals import LEVEL
 from quant_action.records import Evaluation, Interval, Measurement, Speed
 from quant_action.values import Values
 
@@ -35,7 +36,7 @@ class Difference:
     unit: str
     """`x` for a ratio, `pp` for a difference of fractions, otherwise the metric's unit."""
     samples: str
-    """What `n` counts: `windows`, `items`, `pairs` of runs, or empty."""
+    """What `n` counts: `windows`, `documents`, `items`, `pairs` of runs, or empty."""
     unstable: str = ""
     """Why it is not to be relied on, though it has an interval: what was measured with it was disturbed. It settles no gate."""
 
@@ -46,7 +47,7 @@ class Metric(Protocol):
     name: str
     """For people."""
     unit: str
-    """`nat`, `%` (of fractions), `B`, `s`, or empty."""
+    """`nat`, `%` (of fractions), `B`, `bit/B`, `tokens`, `s`, or empty."""
     better: Literal["lower", "higher"]
     formula: str
 
@@ -54,8 +55,10 @@ class Metric(Protocol):
         """Metric id -> measurement; empty when the evaluation has no such values. Raises nothing."""
         ...
 
-    def compare(self, candidate: Subject, reference: Subject | None) -> Difference | None:
-        """The paired difference that gates judge (what it is, the formula says); None when there is nothing to compare.
+    def compare(self, candidate: Subject, reference: Subject | None, level: float = LEVEL) -> Difference | None:
+        """The paired difference that gates judge (what it is, the formula says), its interval two-sided at `level`.
+
+        None when there is nothing to compare.
 
         Raises `IntegrityError` when the two were not measured on the same windows or items.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from quant_action.metrics.interface import Difference, Subject
+from quant_action.metrics.intervals import LEVEL
 from quant_action.records import Evaluation, Measurement
 from quant_action.values import Values
 
@@ -25,7 +26,7 @@ class Memory:
         """Nothing: it stands in the evaluation itself."""
         return {}
 
-    def compare(self, candidate: Subject, reference: Subject | None) -> Difference | None:
+    def compare(self, candidate: Subject, reference: Subject | None, level: float = LEVEL) -> Difference | None:
         held = peak_memory(candidate.evaluation)
         if reference is None:
             return Difference(value=held, interval=None, n=1, unit=self.unit, samples="")

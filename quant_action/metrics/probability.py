@@ -6,7 +6,7 @@ import math
 from typing import Literal
 
 from quant_action.metrics.interface import Difference, Subject
-from quant_action.metrics.intervals import jackknife, mapped, t_interval
+from quant_action.metrics.intervals import LEVEL, jackknife, mapped, t_interval
 from quant_action.metrics.pairing import paired_windows
 from quant_action.records import Measurement
 from quant_action.values import Values
@@ -35,7 +35,7 @@ class ProbabilityChange:
         """Nothing: it takes two models."""
         return {}
 
-    def compare(self, candidate: Subject, reference: Subject | None) -> Difference | None:
+    def compare(self, candidate: Subject, reference: Subject | None, level: float = LEVEL) -> Difference | None:
         pair = paired_windows(candidate, reference) if reference else None
         if pair is None:
             return None
@@ -46,9 +46,9 @@ class ProbabilityChange:
             squares = np.square(change).mean(axis=1)
             without = np.sqrt((squares.sum() - squares) / (len(squares) - 1))
             value = math.sqrt(squares.mean())
-            interval = mapped(jackknife(value, without), lambda end: max(end, 0.0), method="jackknife over windows")
+            interval = mapped(jackknife(value, without, level=level), lambda end: max(end, 0.0), method="jackknife over windows")
         else:
             means = change.mean(axis=1)
             value = float(means.mean())
-            interval = mapped(t_interval(means), float, method="t over windows")
+            interval = mapped(t_interval(means, level=level), float, method="t over windows")
         return Difference(value=value, interval=interval, n=len(change), unit=self.unit, samples="windows")

@@ -41,20 +41,20 @@ class PhaseSpeed:
         """Nothing: it is measured in a stage of its own."""
         return {}
 
-    def compare(self, candidate: Subject, reference: Subject | None) -> Difference | None:
+    def compare(self, candidate: Subject, reference: Subject | None, level: float = LEVEL) -> Difference | None:
         """None without times, and against anything but the baseline, beside which the candidate was timed."""
         timed = candidate.speed.first(self.phase) if candidate.speed else None
         if candidate.speed is None or timed is None or reference is None or reference.evaluation.subject != "baseline":
             return None
-        ratio, interval = times_as_fast(timed)
+        ratio, interval = times_as_fast(timed, level)
         doubts = (*candidate.speed.unstable, *timed.unstable)
         return Difference(
             value=ratio, interval=interval, n=len(timed.baseline.seconds), unit=self.unit, samples="pairs", unstable="; ".join(doubts)
         )
 
 
-def times_as_fast(timed: TimedCase) -> tuple[float, Interval]:
-    """Baseline's median over candidate's, and its interval. Raises `ValueError` for fewer than `LEAST_PAIRS` pairs."""
+def times_as_fast(timed: TimedCase, level: float = LEVEL) -> tuple[float, Interval]:
+    """Baseline's median over candidate's, and its two-sided interval. Raises `ValueError` for fewer than `LEAST_PAIRS` pairs."""
     import numpy as np
 
     baseline, candidate = np.asarray(timed.baseline.seconds), np.asarray(timed.candidate.seconds)
@@ -62,9 +62,9 @@ def times_as_fast(timed: TimedCase) -> tuple[float, Interval]:
         raise ValueError(f"{len(baseline)} and {len(candidate)} runs are no {LEAST_PAIRS} pairs or more")
     drawn = _draws(len(baseline))
     ratios = np.median(baseline[drawn], axis=1) / np.median(candidate[drawn], axis=1)
-    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
     value = float(np.median(baseline) / np.median(candidate))
-    return value, Interval(low=min(float(low), value), high=max(float(high), value), level=LEVEL, method="bootstrap")
+    return value, Interval(low=min(float(low), value), high=max(float(high), value), level=level, method="bootstrap over pairs")
 
 
 @cache

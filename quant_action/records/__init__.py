@@ -10,12 +10,15 @@ from quant_action.records.base import Record, Value, canonical_json, digest_of
 from quant_action.records.plan import (
     BitsandbytesScheme,
     CalibrationRef,
+    HarnessTask,
     Job,
+    LongTextProtocol,
     ModelRef,
     Phase,
     Plan,
     Protocol,
     RuntimeProtocol,
+    Samples,
     Scheme,
     SpeedCase,
     SpeedProtocol,
@@ -23,7 +26,18 @@ from quant_action.records.plan import (
     TextProtocol,
     WeightScheme,
 )
-from quant_action.records.results import Candidate, Estimate, Evaluation, Failure, LogitDifference, Measurement, RuntimeCheck, Stage
+from quant_action.records.results import (
+    Candidate,
+    Estimate,
+    Evaluation,
+    Failure,
+    LogitDifference,
+    Measurement,
+    RuntimeCheck,
+    Scoring,
+    Stage,
+    SubjectKind,
+)
 from quant_action.records.speed import CpuState, GpuState, Speed, TimedCase, Timing
 from quant_action.records.verdict import CandidateVerdict, Check, Decision, GateLimit, Interval, Outcome, Override, Verdict, Versus
 
@@ -40,9 +54,11 @@ __all__ = [
     "Failure",
     "GateLimit",
     "GpuState",
+    "HarnessTask",
     "Interval",
     "Job",
     "LogitDifference",
+    "LongTextProtocol",
     "Measurement",
     "ModelRef",
     "Outcome",
@@ -53,11 +69,14 @@ __all__ = [
     "Record",
     "RuntimeCheck",
     "RuntimeProtocol",
+    "Samples",
     "Scheme",
+    "Scoring",
     "Speed",
     "SpeedCase",
     "SpeedProtocol",
     "Stage",
+    "SubjectKind",
     "TaskProtocol",
     "TextProtocol",
     "TimedCase",

@@ -63,11 +63,23 @@ class CalibrationRef(Value):
 
 
 class TextProtocol(Value):
-    """Teacher-forced scoring of text: one pass over non-overlapping windows."""
+    """Teacher-forced scoring of text: one pass over windows of so many tokens."""
 
     data: str
     digest: str
+    """sha256 of the corpus, as the file has it."""
     window: int
+
+
+class LongTextProtocol(Value):
+    """Teacher-forced scoring of the end of long documents, one per row."""
+
+    data: str
+    digest: str
+    tokens: int
+    """Of each document, from its beginning."""
+    scored: int
+    """The last so many of them."""
 
 
 class TaskProtocol(Value):
@@ -79,17 +91,58 @@ class TaskProtocol(Value):
     limit: int | None
 
 
-class Protocol(Value):
-    """What is measured, in full: two evaluations with one protocol digest are comparable."""
+class HarnessTask(Value):
+    """A task of lm-evaluation-harness."""
 
-    id: Literal["quant-action-1"] = "quant-action-1"
+    id: str
+    task: str
+    """Its name in the harness's suite, or the path of its file, as the spec says it."""
+    digest: str | None
+    """Of the task file and its data; of a task of the suite, None: the harness's version says what it is."""
+    metric: str | None
+    limit: int | None
+    version: str
+    """Of the harness."""
+
+
+Samples = Literal["text", "hash-only"]
+"""What of prompts and answers is kept beside an evaluation: the text, or no more than what tells two answers apart."""
+
+
+class Protocol(Value):
+    """What is measured, in full: two evaluations with one protocol digest are comparable.
+
+    The rules of `ppl-v1` are spelled out in fields that have one value, so that a record can be read without this code. What they give
+    for a model, such as the start token, stands in `Evaluation.scoring`.
+    """
+
+    id: Literal["ppl-v1"] = "ppl-v1"
+    tokenizer: str
+    """Digest of the base model's tokenizer files, chat templates among them: what turns text into tokens."""
+    bos: Literal["once before each text, where the tokenizer adds one"] = "once before each text, where the tokenizer adds one"
+    stride: Literal["window"] = "window"
+    """Windows follow each other without overlap."""
+    positions: Literal["all but the first of a window"] = "all but the first of a window"
+    dtype: Literal["float32", "bfloat16"]
+    """In which models compute."""
+    logits: Literal["float32"] = "float32"
+    log_softmax: Literal["float64"] = "float64"
+    batch_tokens: int
+    """Tokens, padding included, of one forward pass (one sequence may be longer): the last bits of a result depend on the batch."""
+    samples: Samples = "text"
+    """Decides no number, but what lies in an evaluation's folder."""
     text: TextProtocol | None
+    long_text: LongTextProtocol | None = None
     tasks: tuple[TaskProtocol, ...]
+    harness: tuple[HarnessTask, ...] = ()
+    """Items of these stand beside those of `tasks`."""
 
     @property
     def digest(self) -> str:
         """Of what decides the numbers: the content of the data files, not their names."""
-        return digest_of(self.model_dump(mode="json", exclude={"text": {"data"}, "tasks": {"__all__": {"data"}}}))
+        found = self.model_dump(mode="json", exclude={"text": {"data"}, "long_text": {"data"}, "tasks": {"__all__": {"data"}}})
+        found["harness"] = [task | {"task": None} if task["digest"] else task for task in found["harness"]]
+        return digest_of(found)
 
 
 class RuntimeProtocol(Value):
@@ -174,4 +227,8 @@ class Plan(Record):
     """Absent where the spec does not ask for it."""
     speed: SpeedProtocol | None = None
     """Likewise."""
+    release: ModelRef | None = None
+    """What was released last, to compare with; its source is the folder's name. Absent before the first release."""
+    looks: tuple[float, ...] = (1.0,)
+    """Shares of each task's items after which gates on items may be decided: fixed here, before anything is measured."""
     jobs: tuple[Job, ...]

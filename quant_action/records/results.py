@@ -48,10 +48,30 @@ class Candidate(Record):
     versions: dict[str, str]
 
 
+SubjectKind = Literal["baseline", "floor", "release", "candidate"]
+"""The unquantized model; the same a second time, in other batches; the last release; what may become the next."""
+
+
 class Measurement(Value):
     value: float
     n: int
     """Windows or items that it is the value of."""
+
+
+class Scoring(Value):
+    """What the protocol's rules came to on this model and data, as only the scorer can know."""
+
+    start_token: int | None
+    """Id of the token that stands before each text; None where the tokenizer adds none."""
+    attention: str
+    """Implementation in transformers: `sdpa` or `eager`."""
+    windows: int
+    tokens: int
+    """Scored in all windows together."""
+    bytes: int
+    """UTF-8 bytes of the text of those tokens."""
+    documents: int
+    """Long ones."""
 
 
 class Evaluation(Record):
@@ -60,7 +80,7 @@ class Evaluation(Record):
     SCHEMA: ClassVar[str] = "quant_action.evaluation/v1"
 
     key: str
-    subject: Literal["baseline", "candidate"]
+    subject: SubjectKind
     artifact: str
     """Digest of the manifest of the model that was loaded."""
     protocol: str
@@ -68,7 +88,13 @@ class Evaluation(Record):
     size: int
     """Bytes of the model's weight files."""
     metrics: dict[str, Measurement]
-    """By metric id; a task's accuracy is `accuracy:TASK`, all items together `accuracy`."""
+    """By metric id; a task's accuracy is `accuracy:TASK`, all items together `accuracy`, those of a slice `accuracy@SLICE`."""
+    look: int = 1
+    """After which look at the items it ends, from 1; all items were asked when it is the last of `looks`."""
+    looks: int = 1
+    bit_identical: bool | None = None
+    """Of a floor: whether every value per window and item is the baseline's to the last bit."""
+    scoring: Scoring | None = None
     seconds: float
     peak_memory: int
     peak_gpu_memory: int | None

@@ -1,11 +1,14 @@
-"""Makes what a rehearsal needs: the twin's folder and a short text. Reads the model's config and tokenizer, none of its weights.
+"""Makes what a rehearsal needs: the twin's folder, a short text, and two long documents. Reads the model's config and
+tokenizer, none of its weights.
 
-Its request, the output being an empty folder and `calibration` and `text` null where the spec has none:
+Its request, the output being an empty folder and `calibration`, `text` and `long_text` null where the spec has none:
 
     {"verb": "twin", "model": "/path", "dtype": "BF16", "output": "/path",
-     "calibration": {"data": "/path.jsonl", "samples": 128, "tokens": 2048, "seed": 0}, "text": {"data": "/path.jsonl", "window": 2048}}
+     "calibration": {"data": "/path.jsonl", "samples": 128, "tokens": 2048, "seed": 0}, "text": {"data": "/path.jsonl", "window": 2048},
+     "long_text": "/path.jsonl"}
 
-It writes `model/` and `text.jsonl`, and answers `{}`. The calibration data is read in full, so that too little of it is noticed.
+It writes `model/`, `text.jsonl` and `long.jsonl`, and answers `{}`. The calibration data is read in full, so that too little of
+it is noticed.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from quant_action.checkpoints.load import load_tokenizer
 from quant_action.checkpoints.skeleton import model_config
 from quant_action.checkpoints.writer import copy_companions
-from quant_action.data import read_rows
+from quant_action.data import Row, read_rows
 from quant_action.engines.calibration import sample_blocks
 from quant_action.errors import ModelError
 from quant_action.model_files import read_config
@@ -31,7 +34,7 @@ from quant_action.workers.protocol import Progress, serve
 DTYPES = {"F16": torch.float16, "F32": torch.float32}
 """As safetensors spells them; a base in any other type gives a twin in bfloat16."""
 
-WINDOWS = 3
+WINDOWS, DOCUMENTS = 3, 2
 SEED = 0
 
 
@@ -43,6 +46,8 @@ def make(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
         sample_blocks(tokenizer, Path(asked["data"]), samples=asked["samples"], tokens=asked["tokens"], seed=asked["seed"])
     if asked := request["text"]:
         shorten(Path(asked["data"]), output / "text.jsonl", Encoder(tokenizer), tokens=WINDOWS * asked["window"])
+    if data := request["long_text"]:
+        write_rows(output / "long.jsonl", read_rows(Path(data))[:DOCUMENTS])
     progress("make the twin", 1, 2)
     write_twin(base, output / "model", dtype=DTYPES.get(request["dtype"], torch.bfloat16))
     progress("make the twin", 2, 2)
@@ -53,11 +58,17 @@ def shorten(data: Path, output: Path, encoder: Encoder, *, tokens: int) -> None:
     """The first rows of `data` that together have so many tokens, or all of them."""
     kept, found = [], 0
     for row in read_rows(data):
-        kept.append(json.dumps(row.value, ensure_ascii=False) + "\n")
+        kept.append(row)
         found += len(encoder.encode(encoder.text(row), where=row.where))
         if found >= tokens:
             break
-    output.write_text("".join(kept), encoding="utf-8")
+    write_rows(output, kept)
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Without their slices, each of which would need windows of its own."""
+    values = [{key: value for key, value in row.value.items() if key != "slice"} for row in rows]
+    path.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values), encoding="utf-8")
 
 
 def write_twin(base: Path, output: Path, *, dtype: torch.dtype) -> None:

@@ -16,10 +16,10 @@ import torch
 
 from quant_action.data import Row, item_id
 from quant_action.errors import DataError, EngineError
-from quant_action.records import TaskProtocol
+from quant_action.records import Samples, TaskProtocol
 from quant_action.scorer.head import score
-from quant_action.scorer.items import batches_by_length
-from quant_action.scorer.model import BATCH_TOKENS, ScoredModel
+from quant_action.scorer.items import item_values
+from quant_action.scorer.model import ScoredModel
 from quant_action.scorer.prompt import Encoder
 
 
@@ -32,9 +32,15 @@ class Continuation:
 
 
 def score_choice(
-    model: ScoredModel, encoder: Encoder, task: TaskProtocol, rows: list[Row], *, progress: Callable[[str, int, int], None]
+    model: ScoredModel,
+    encoder: Encoder,
+    task: TaskProtocol,
+    rows: list[Row],
+    *,
+    samples: Samples,
+    progress: Callable[[str, int, int], None],
 ) -> list[dict[str, Any]]:
-    """One value per item, `{"task", "item", "correct", "answer", "scores"}`; scores are in nats, in the order of the choices.
+    """One value per item (`values.py`); `scores` are in nats, in the order of the choices.
 
     Raises `DataError` for an item longer than the context, `EngineError` for a score that is not finite.
     """
@@ -48,7 +54,19 @@ def score_choice(
         if not torch.isfinite(torch.tensor(of_item)).all():
             raise EngineError(f"the scores of item {item_id(row)!r} of task {task.id} are not finite", where=row.where)
         answer = of_item.index(max(of_item))
-        items.append({"task": task.id, "item": item_id(row), "correct": answer == row.value["answer"], "answer": answer, "scores": of_item})
+        items.append(
+            item_values(
+                task,
+                row,
+                correct=answer == row.value["answer"],
+                facts={"answer": answer},
+                wording={"scores": of_item},
+                prompt=encoder.prompt(row),
+                expected=row.value["choices"][row.value["answer"]],
+                answered=row.value["choices"][answer],
+                samples=samples,
+            )
+        )
     return items
 
 
@@ -71,7 +89,7 @@ def log_likelihoods(
     """Sum of the log-likelihoods, nats, of each sequence's tokens from `start` on, in batches of like length, padded on the right."""
     totals = [0.0] * len(sequences)
     done = 0
-    for batch in batches_by_length([len(sequence.ids) for sequence in sequences], tokens=BATCH_TOKENS[model.device]):
+    for batch in model.batching.by_length([len(sequence.ids) for sequence in sequences]):
         width = len(sequences[batch[0]].ids)
         ids, mask = torch.zeros(2, len(batch), width, dtype=torch.int64)
         scored = torch.zeros(len(batch), width - 1, dtype=torch.bool)

@@ -2,28 +2,45 @@
 
 The answer is what the model writes until it ends, a line ends or `max_tokens` are spent: leading white space is dropped, the first line is
 kept, and both answers are stripped before they are compared. The most likely token is taken from float32 logits, whatever the generation
-settings that came with the model say.
+settings that came with the model say. An answer has ended when the model wrote an end token or ended its line, not when its tokens ran out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from quant_action.data import Row, item_id
+from quant_action.data import Row
 from quant_action.errors import DataError, EngineError
-from quant_action.records import TaskProtocol
-from quant_action.scorer.items import batches_by_length
-from quant_action.scorer.model import BATCH_TOKENS, ScoredModel
+from quant_action.records import Samples, TaskProtocol
+from quant_action.scorer.health import fault_of
+from quant_action.scorer.items import item_values
+from quant_action.scorer.model import ScoredModel
 from quant_action.scorer.prompt import Encoder
 
 
+@dataclass(kw_only=True)
+class Written:
+    """What a model wrote after one prompt."""
+
+    ids: list[int] = field(default_factory=list)
+    """Without the token that ended it."""
+    ended: bool = False
+
+
 def score_generate(
-    model: ScoredModel, encoder: Encoder, task: TaskProtocol, rows: list[Row], *, progress: Callable[[str, int, int], None]
+    model: ScoredModel,
+    encoder: Encoder,
+    task: TaskProtocol,
+    rows: list[Row],
+    *,
+    samples: Samples,
+    progress: Callable[[str, int, int], None],
 ) -> list[dict[str, Any]]:
-    """One value per item, `{"task", "item", "correct", "output"}`.
+    """One value per item (`values.py`).
 
     Raises `DataError` for an item without a prompt or longer than the context, `EngineError` for hidden states that are not finite.
     """
@@ -32,8 +49,8 @@ def score_generate(
         if not prompt:
             raise DataError("the prompt is empty, and the tokenizer has no start token to stand in for it", where=row.where)
         model.fits(len(prompt) + task.max_tokens, what="an item with its answer", where=row.where)
-    outputs: dict[int, str] = {}
-    for batch in batches_by_length([len(prompt) + task.max_tokens for prompt in prompts], tokens=BATCH_TOKENS[model.device]):
+    answers: dict[int, Written] = {}
+    for batch in model.batching.by_length([len(prompt) + task.max_tokens for prompt in prompts]):
         written = greedy(
             model,
             [prompts[index] for index in batch],
@@ -41,12 +58,24 @@ def score_generate(
             complete=lambda ids: "\n" in encoder.decode(ids).lstrip(),
             where=[rows[index].where for index in batch],
         )
-        outputs |= {index: first_line(encoder.decode(ids)) for index, ids in zip(batch, written, strict=True)}
-        progress(f"task {task.id}", len(outputs), len(rows))
-    return [
-        {"task": task.id, "item": item_id(row), "correct": outputs[index] == row.value["answer"].strip(), "output": outputs[index]}
-        for index, row in enumerate(rows)
-    ]
+        answers |= dict(zip(batch, written, strict=True))
+        progress(f"task {task.id}", len(answers), len(rows))
+    return [_item(task, row, answers[index], encoder, samples) for index, row in enumerate(rows)]
+
+
+def _item(task: TaskProtocol, row: Row, written: Written, encoder: Encoder, samples: Samples) -> dict[str, Any]:
+    output, expected = first_line(encoder.decode(written.ids)), row.value["answer"].strip()
+    return item_values(
+        task,
+        row,
+        correct=output == expected,
+        facts={"ended": written.ended, "degenerate": fault_of(output, written.ids, ended=written.ended)},
+        wording={"output": output, "ids": written.ids},
+        prompt=encoder.prompt(row),
+        expected=expected,
+        answered=output,
+        samples=samples,
+    )
 
 
 def first_line(text: str) -> str:
@@ -56,8 +85,8 @@ def first_line(text: str) -> str:
 
 def greedy(
     model: ScoredModel, prompts: Sequence[Sequence[int]], *, max_tokens: int, complete: Callable[[list[int]], bool], where: Sequence[str]
-) -> list[list[int]]:
-    """The most likely continuation of each prompt, token by token, padded on the left; without the token that ended it.
+) -> list[Written]:
+    """The most likely continuation of each prompt, token by token, padded on the left.
 
     A row ends at an end token, when `complete` says so of its tokens, or after `max_tokens`. Raises `EngineError` with the place,
     `where`, of a row whose hidden states are not finite.
@@ -68,7 +97,7 @@ def greedy(
         ids[line, width - len(prompt) :] = torch.tensor(prompt)
         mask[line, width - len(prompt) :] = 1
     ids, mask, cache = ids.to(model.device), mask.to(model.device), None
-    written: list[list[int]] = [[] for _ in prompts]
+    written = [Written() for _ in prompts]
     unfinished = set(range(len(prompts)))
     for _ in range(max_tokens):
         places = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
@@ -81,11 +110,11 @@ def greedy(
                 continue
             if not finite[line]:
                 raise EngineError("the hidden states of this item are not finite", where=where[line])
-            if token in model.end_tokens:
-                unfinished.remove(line)
-                continue
-            written[line].append(token)
-            if complete(written[line]):
+            answer = written[line]
+            if token not in model.end_tokens:
+                answer.ids.append(token)
+            if token in model.end_tokens or complete(answer.ids):
+                answer.ended = True
                 unfinished.remove(line)
         if not unfinished:
             break

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from quant_action.data import Row
 from quant_action.errors import DataError, EngineError
@@ -30,6 +33,16 @@ def _chat(messages: list[dict[str, str]], tokenizer: Tokenizer, *, answer_follow
         raise DataError(f"the model's chat template refuses these messages ({error})") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A text as token ids."""
+
+    ids: list[int]
+    """With the start token once, whether the tokenizer or a chat template put it there."""
+    read: np.ndarray | None
+    """After each id, how many UTF-8 bytes of the text have been read, int64; None where the tokenizer does not say."""
+
+
 class Encoder:
     """The base model's tokenizer; an artifact's own, where one is given, must read every text alike."""
 
@@ -45,15 +58,48 @@ class Encoder:
         """The token that the tokenizer puts before every text, if it does."""
 
     def encode(self, text: str, *, where: str) -> list[int]:
-        """Ids of `text`, with the start token once, whether the tokenizer or a chat template put it there.
-
-        Raises `EngineError` when the artifact's tokenizer gives other ids.
-        """
+        """Ids of `text` as in `Encoded`. Raises `EngineError` when the artifact's tokenizer gives other ids."""
         ids = _plain_ids(self.tokenizer, text)
+        self._compare(ids, text, where=where)
+        return [*self._start_before(ids), *ids]
+
+    def encode_measured(self, text: str, *, where: str) -> Encoded:
+        """Ids of `text` and the bytes that they stand for. Raises as `encode`.
+
+        A fast tokenizer says which characters each token was read from: what it skips counts to the token that follows, and a character
+        that several tokens share to the first of them.
+        """
+        if not self.tokenizer.is_fast:
+            return Encoded(ids=self.encode(text, where=where), read=None)
+        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ids = list(found.input_ids)
+        self._compare(ids, text, where=where)
+        start = self._start_before(ids)
+        ends = np.maximum.accumulate(np.array([0, *(end for _, end in found.offset_mapping)], dtype=np.int64))
+        read = _bytes_before_each_character(text)[ends[1:]]
+        return Encoded(ids=[*start, *ids], read=np.concatenate([np.zeros(len(start), dtype=np.int64), read]))
+
+    def bytes_between(self, encoded: Encoded, first: int, last: int) -> int:
+        """UTF-8 bytes of the text of the tokens from index `first`, at least 1, up to but without `last`.
+
+        Where the tokenizer does not say, they are decoded after the token before them, which keeps a space at their start.
+        """
+        if encoded.read is not None:
+            return int(encoded.read[last - 1] - encoded.read[first - 1])
+        with_one_before, one_before = encoded.ids[first - 1 : last], encoded.ids[first - 1 : first]
+        return self._bytes_of(with_one_before) - self._bytes_of(one_before)
+
+    def _bytes_of(self, ids: list[int]) -> int:
+        return len(str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)).encode())
+
+    def _start_before(self, ids: list[int]) -> tuple[int, ...]:
+        return () if tuple(ids[: len(self.start)]) == self.start else self.start
+
+    def _compare(self, ids: list[int], text: str, *, where: str) -> None:
+        """Raise `EngineError` when the artifact's tokenizer gives other ids."""
         if self._artifact is not None and ids != (theirs := _plain_ids(self._artifact, text)):
             first = next((i for i, pair in enumerate(zip(ids, theirs, strict=False)) if pair[0] != pair[1]), min(len(ids), len(theirs)))
             raise _other_ids(where, f"from token {first + 1} on")
-        return ids if tuple(ids[: len(self.start)]) == self.start else [*self.start, *ids]
 
     def text(self, row: Row) -> str:
         """`text_of` the row; raises `DataError` with its line."""
@@ -83,6 +129,13 @@ class Encoder:
 
 def _plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+
+
+def _bytes_before_each_character(text: str) -> np.ndarray:
+    """UTF-8 bytes before each character of `text`, and at its end: int64 [characters + 1]."""
+    points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    lengths = 1 + (points > 0x7F).astype(np.int64) + (points > 0x7FF) + (points > 0xFFFF)
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
 
 
 def _other_ids(where: str, how: str) -> EngineError:

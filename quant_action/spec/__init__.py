@@ -13,8 +13,8 @@ from quant_action.spec.candidates import (
     RtnCandidate,
 )
 from quant_action.spec.document import Calibration, LoadedSpec, Model, Release, Spec, json_schema, load_spec, parse_spec
-from quant_action.spec.evaluation import DataTask, Evaluation, Latency, LmEvalTask, Text
-from quant_action.spec.gates import CeilingGate, FloorGate, Gates, MarginGate, RatioGate, ReleaseRatioGate, SizeGate, SpeedGate
+from quant_action.spec.evaluation import DataTask, Evaluation, Latency, LmEvalTask, LongText, Text
+from quant_action.spec.gates import CeilingGate, FloorGate, Gate, Gates, MarginGate, RatioGate, ReleaseRatioGate, SizeGate, SpeedGate
 from quant_action.spec.types import HUB_ID, NAME, SpecModel
 
 __all__ = [
@@ -28,11 +28,13 @@ __all__ = [
     "DataTask",
     "Evaluation",
     "FloorGate",
+    "Gate",
     "Gates",
     "GptqCandidate",
     "Latency",
     "LmEvalTask",
     "LoadedSpec",
+    "LongText",
     "MarginGate",
     "Model",
     "PresetCandidate",

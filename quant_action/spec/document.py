@@ -11,8 +11,24 @@ from quant_action.errors import SpecError
 from quant_action.spec.candidates import CandidateSpec
 from quant_action.spec.evaluation import Evaluation
 from quant_action.spec.gates import Gates
+from quant_action.spec.overrides import Override
 from quant_action.spec.source import SpecSource, parse_source, read_source
 from quant_action.spec.types import HUB_ID, Commit, DataPath, Id, Name, Positive, SpecModel
+
+SUBJECTS = {
+    "baseline": "the unquantized model",
+    "floor": "the unquantized model measured a second time",
+    "release": "the last released artifact",
+}
+"""Names that no candidate can have: a run measures these too."""
+
+
+SUBJECTS = {
+    "baseline": "the unquantized model",
+    "floor": "the unquantized model measured a second time",
+    "release": "the last released artifact",
+}
+"""Names that no candidate can have: a run measures these too."""
 
 
 class Model(SpecModel):
@@ -55,12 +71,13 @@ class Spec(SpecModel):
     candidates: Annotated[dict[Id, CandidateSpec], Field(min_length=1)]
     evaluation: Evaluation = Evaluation()
     gates: Gates | None = None
+    overrides: Annotated[list[Override], Field(max_length=1000)] = Field(default=[])
     release: Release = Release()
 
     @model_validator(mode="after")
     def _something_is_measured(self) -> Spec:
-        if self.evaluation.text is None and not self.evaluation.tasks:
-            raise ValueError("evaluation needs text, tasks or both: without them nothing can be judged")
+        if self.evaluation.text is None and self.evaluation.long_text is None and not self.evaluation.tasks:
+            raise ValueError("evaluation needs text, long_text or tasks: without any of them nothing can be judged")
         if self.evaluation.runtime and self.evaluation.text is None:
             raise ValueError("evaluation.runtime compares on the evaluation's text: give evaluation.text too")
         latency, gates = self.evaluation.latency, self.gates
@@ -68,8 +85,9 @@ class Spec(SpecModel):
             raise ValueError("gates.prefill needs something to judge: give evaluation.latency.prefill too, such as [512]")
         if gates and gates.decode and not (latency and latency.decode):
             raise ValueError("gates.decode needs something to judge: give evaluation.latency.decode too, such as 128")
-        if "baseline" in self.candidates:
-            raise ValueError("no candidate can be called baseline: that is the unquantized model")
+        for name, meaning in SUBJECTS.items():
+            if name in self.candidates:
+                raise ValueError(f"no candidate can be called {name}: that is {meaning}")
         return self
 
 

@@ -172,8 +172,9 @@ def _fields_at(annotation: Any, location: Sequence[str | int]) -> list[str]:
             annotation = tags[key]
         elif members and key in members[0].model_fields:
             annotation = members[0].model_fields[str(key)].annotation
-        elif get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
+        else:
+            inner = next((member for member in _members(annotation) if get_origin(member) in (dict, list)), None)
+            annotation = get_args(inner)[-1] if inner else annotation
     return [name for member in _members(annotation) if hasattr(member, "model_fields") for name in member.model_fields]
 
 

@@ -1,7 +1,7 @@
 """Where a worker runs: the Python of an environment, and the variables that it gets.
 
 `host` is the environment that quant_action itself runs in. Libraries that do not go with it, or with each other, have environments of
-their own: a locked requirements file in `engines/`, installed once into a cache outside the repository.
+their own: a locked requirements file of that name in `locks/`, installed once into a cache outside the repository.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from quant_action.storage import disk_errors, write_text
 
 HOST = "host"
 PACKAGE = Path(__file__).parents[1]
-LOCKS = PACKAGE / "engines"
+LOCKS = PACKAGE / "locks"
+"""`NAME.txt` is all that makes an environment: there is no other list of them."""
+
 KERNELS = ".kernels"
 """Suffix of the folder beside an environment that has what it compiled."""
 
@@ -214,6 +216,7 @@ def worker_variables(environment: str, control: Path, module: str) -> dict[str, 
         | kept
         | {
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+            "HF_DATASETS_OFFLINE": "1",
             "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HF_HUB_OFFLINE": "1",

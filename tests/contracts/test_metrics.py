@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
@@ -28,11 +28,19 @@ def measured(damage: float, *, kind: Literal["baseline", "candidate"] = "candida
         nll=2 + noise + damage,
         kl=noise * damage,
         top1=noise > damage,
-        items={"a": [index >= wrong for index in range(100)]},
+        long_kl=noise * damage,
+        items={"a": [an_answer(ruined=index < wrong, sound=int(20 * (1 - damage))) for index in range(100)]},
         size=int(1000 * (1 + damage)),
         peak_memory=int(5000 * (1 + damage)),
     )
     return replace(found, speed=speed(slower))
+
+
+def an_answer(*, ruined: bool, sound: int) -> dict[str, Any]:
+    """A generated answer of 20 tokens of which the first `sound` are what they should be."""
+    ids = [1] * sound + [2] * (20 - sound)
+    text = "".join("abc"[token] for token in ids)
+    return {"correct": not ruined, "answer": int(ruined), "output": text, "ids": ids, "degenerate": "loop" if ruined else None}
 
 
 REFERENCE = measured(0.1, kind="baseline")
@@ -47,12 +55,13 @@ def test_it_says_what_it_is(metric: Metric) -> None:
 
 @EVERY_METRIC
 def test_worse_is_worse(metric: Metric) -> None:
-    """A damaged model differs from its reference to the side that the metric calls worse, and the interval holds the value."""
+    """More damage makes more of a difference, to the side that the metric calls worse, and the interval holds the value."""
     difference = metric.compare(measured(0.2), REFERENCE)
-    same = metric.compare(measured(0.1), REFERENCE)
+    lesser = metric.compare(measured(0.15), REFERENCE)
     assert difference is not None
-    assert same is not None
-    assert (difference.value > same.value) == (metric.better == "lower")
+    assert lesser is not None
+    assert difference.value != lesser.value
+    assert (difference.value > lesser.value) == (metric.better == "lower")
     assert difference.n > 0
     if difference.interval:
         assert difference.interval.low <= difference.value <= difference.interval.high

@@ -198,8 +198,8 @@ def test_a_job_that_takes_longer_than_it_may_is_ended_and_named(example: Path) -
     assert not list(example.glob(".quant/cache/candidates/*.part"))
     ended = quant_action("run", "--timeout", "0.03m", cwd=example)
     assert ended.code == 4
-    assert ended.err.count("TimedOut") == 2  # each candidate; without a baseline there is nothing to go on with
     assert "evaluating baseline had no result after 1.8 s" in ended.err
+    assert "gptq-w4" not in ended.err  # without a baseline there is nothing to go on with
     assert workers_on(example) == []
 
 

@@ -52,15 +52,23 @@ def test_what_autoawq_writes_on_a_cpu_is_refused_twice(tmp_path: Path) -> None:
     answer = work(engine.environment, engine.worker, request, tmp_path)
     assert sorted(answer["quantized"]) == check_artifact(artifact, base=base, scheme=SCHEME, candidate="a"), "headers show nothing"
 
-    protocol = Protocol(text=TextProtocol(data="heldout.jsonl", digest="0" * 64, window=64), tasks=())
+    protocol = Protocol(
+        tokenizer="0" * 64,
+        dtype="float32",
+        batch_tokens=2048,
+        text=TextProtocol(data="heldout.jsonl", digest="0" * 64, window=64),
+        tasks=(),
+    )
     (tmp_path / "candidate").mkdir()
     measured = {
         "verb": "evaluate",
         "device": "cpu",
         "protocol": protocol.model_dump(mode="json"),
         "data": {"text": str(EXAMPLE / "data/heldout.jsonl"), "tasks": {}},
+        "rounding": {"bits": 4, "group_size": 64},
+        "look": {"after": 0.0, "upto": 1.0, "earlier": None},
     }
-    original = {"model": str(base.folder), "states": str(tmp_path / "baseline/states"), "bits": 4, "group_size": 64}
+    original = {"model": str(base.folder), "states": str(tmp_path / "baseline/states")}
     with pytest.raises(EngineError, match=r"model\.layers\.\d: .*it does not compute the layer that it was made from"):
         work(
             HOST,

@@ -45,7 +45,7 @@ def test_all_candidates_rehearse_well_and_leave_nothing(tmp_path: Path) -> None:
     assert told["twin"]["architecture"] == "LlamaForCausalLM"
     candidates = ("gptq-w4", "awq-w4", "bnb-nf4")
     stages = [(id, stage) for id in candidates for stage in ("quantize", "evaluate")]
-    assert [(step["subject"], step["stage"]) for step in told["steps"]] == [("baseline", "evaluate"), *stages]
+    assert [(step["subject"], step["stage"]) for step in told["steps"]] == [("baseline", "evaluate"), ("floor", "evaluate"), *stages]
     assert all(step["error"] is None and step["seconds"] > 0 and step["peak_memory"] > 10**8 for step in told["steps"])
     assert "perplexity" not in ended.out
     left = [path.relative_to(folder / ".quant").as_posix() for path in (folder / ".quant").rglob("*")]
@@ -83,7 +83,7 @@ evaluation:
     assert "Use another engine." in ended.out
     kept = sorted(path.name for path in (folder / ".quant/cache/rehearsal").rglob("*") if path.suffix == ".log")
     good = [f"good.{stage}.log" for stage in ("evaluate", "quantize", "runtime")]
-    assert kept == ["bad.quantize.log", "baseline.evaluate.log", *good, "twin.log"]
+    assert kept == ["bad.quantize.log", "baseline.evaluate.log", "floor.evaluate.log", *good, "twin.log"]
     assert not (folder / ".quant/cache/rehearsal/cache").exists()
 
 

@@ -168,7 +168,7 @@ def test_an_artifact_that_changed_after_it_was_scored_is_not_evaluated(example: 
     (latest(folder) / "runtimes/awq-w4.json").resolve().unlink()
     ended = command("run", cwd=folder)
     assert ended.code == 4, ended.err
-    assert ended.err.count("cached") == 2 * 3 + 1 + 2
+    assert ended.err.count("cached") == 2 * 3 + 2 + 2
     failure = Failure.load(latest(folder) / "failures/awq-w4.json")
     assert (failure.stage, failure.kind) == ("runtime", "EngineError")
     assert "log-likelihoods differ from those that were scored" in failure.message

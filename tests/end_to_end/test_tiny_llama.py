@@ -70,6 +70,19 @@ def test_measurements_order_the_candidates_as_their_bits_do(finished: Finished) 
     assert found["baseline"]["accuracy"].value > 0.8  # far above chance, so there is something to lose
 
 
+def test_the_baseline_passes_against_itself(finished: Finished) -> None:
+    baseline, floor = (Evaluation.load(finished.run / f"evaluations/{id}.json") for id in ("baseline", "floor"))
+    assert (floor.subject, floor.artifact, floor.protocol) == ("floor", baseline.artifact, baseline.protocol)
+    assert 0 <= floor.metrics["kl"].value < 1e-6
+    assert floor.metrics["perplexity"].value == pytest.approx(baseline.metrics["perplexity"].value, rel=1e-6)
+    first, second = (Values.load(finished.run / "evaluations" / id) for id in ("baseline", "floor"))
+    assert [item["item"] for item in second.items] == [item["item"] for item in first.items]
+    assert first.windows is not None
+    assert second.windows is not None
+    assert floor.bit_identical is (first.items == second.items and bool((first.windows.nll == second.windows.nll).all()))
+    assert [check.outcome for check in Verdict.load(finished.run / "verdict.json").floor] == [Outcome.PASS] * 2
+
+
 @pytest.mark.parametrize("id", CANDIDATES)
 def test_each_artifact_is_what_its_manifest_says(finished: Finished, id: str) -> None:
     folder = finished.run / "candidates" / id
@@ -142,16 +155,16 @@ def test_second_run_does_nothing_again_and_says_so(finished: Finished, tmp_path:
     before = {path: path.stat().st_mtime_ns for path in (finished.folder / ".quant/cache").rglob("*.json")}
     again = quant_action("run", "--json", cwd=finished.folder)
     assert again.code == 0
-    assert again.err.count("cached") == 2 * len(CANDIDATES) + 1
+    assert again.err.count("cached") == 2 * len(CANDIDATES) + 2
     assert {path: path.stat().st_mtime_ns for path in (finished.folder / ".quant/cache").rglob("*.json")} == before
     assert json.loads(again.out)["winner"] == Verdict.load(finished.run / "verdict.json").winner
 
 
-@pytest.mark.parametrize("id", ["baseline", *CANDIDATES])
+@pytest.mark.parametrize("id", ["baseline", "floor", *CANDIDATES])
 def test_memory_was_estimated_within_a_quarter(finished: Finished, id: str) -> None:
     """Of engines by themselves: `tests/contracts/test_engines.py`."""
     records: list[Candidate | Evaluation] = [Evaluation.load(finished.run / f"evaluations/{id}.json")]
-    if id != "baseline":
+    if id in CANDIDATES:
         records.append(Candidate.load(finished.run / f"candidates/{id}/candidate.json"))
     for record in records:
         assert record.estimate is not None

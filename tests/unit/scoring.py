@@ -41,8 +41,8 @@ def llama(*, seed: int = 0, sharpness: float = 20.0, **changes: Any) -> LlamaFor
     return model
 
 
-def scored(model: Any) -> ScoredModel:
-    return ScoredModel.of(model, device="cpu", tokenizer=tokenizer())
+def scored(model: Any, *, batch_tokens: int = 2048) -> ScoredModel:
+    return ScoredModel.of(model, device="cpu", batch_tokens=batch_tokens, tokenizer=tokenizer())
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:

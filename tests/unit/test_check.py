@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,8 @@ from quant_action.check import (
     engine_findings,
     environment_disk_findings,
     environment_findings,
-    evidence_findings,
     gpu_findings,
     memory_findings,
-    resolvable_margin,
     token_finding,
     torch_findings,
     weight_findings,
@@ -28,10 +26,8 @@ from quant_action.estimate import Expected, Forecast, JobForecast
 from quant_action.findings import Finding, Findings, machine_error, of_error, ok, warning
 from quant_action.hardware import Machine
 from quant_action.manifest import FileEntry
-from quant_action.metrics.intervals import bonett_price
 from quant_action.model_files import ModelFiles, RemoteWeights
 from quant_action.records import BitsandbytesScheme, Estimate, Job
-from quant_action.spec import load_spec
 from quant_action.workers.torch_build import TorchBuild
 from tests.golden.records import PLAN
 
@@ -255,7 +251,7 @@ def test_disk_for_results_and_for_environments() -> None:
     assert "modern will take about 7.0 GB" in lacking.message
 
 
-# Token, evidence
+# Token
 
 
 def test_of_a_token_only_its_presence_is_said() -> None:
@@ -274,57 +270,6 @@ def test_weights_that_are_still_on_the_hub(tmp_path: Path) -> None:
     full = the_one(weight_findings(there, 10**6, **where), "error")
     assert full.message.endswith("the first run fetches them, and 1.0 MB are free")
     assert (full.where, full.exit_code) == ("hub", 4)
-
-
-@pytest.mark.parametrize(("items", "margin"), [(200, 0.039), (500, 0.025), (1000, 0.018), (3092, 0.01)])
-def test_smallest_margin_that_items_resolve(items: int, margin: float) -> None:
-    """Sample sizes of a paired non-inferiority test at 5% flips, 80% power, one-sided 5%."""
-    assert resolvable_margin(items) == pytest.approx(margin, abs=0.0005)
-
-
-def evidence(path: Path, items: int, *, text_tokens: int = 10**6) -> list[Finding]:
-    return evidence_findings(load_spec(path), [GPTQ], items=items, text_tokens=text_tokens)
-
-
-Edit = Callable[[str, str], Path]
-GATE = "  perplexity_ratio: {vs: baseline, max: 1.05}"
-
-
-def test_a_margin_that_items_cannot_settle_is_told_before_the_work(edit_spec: Edit) -> None:
-    path = edit_spec(GATE, "  accuracy: {vs: baseline, margin: 0.03}")
-    assert levels(evidence(path, 800)) == ["ok"]
-    found = the_one(evidence(path, 200), "warning")
-    assert found.message.startswith(
-        "200 items resolve a loss of about 3.9 pp (where 5% of the answers change); the gate's margin is 3.0 pp"
-    )
-    assert found.where == f"{path}:13:3"
-    assert "Give about 344 items" in str(found.remedy)
-
-
-def test_a_margin_that_can_never_pass(edit_spec: Edit) -> None:
-    path = edit_spec(GATE, "  accuracy: {vs: baseline, margin: 0.005}")
-    assert -bonett_price(gains=0, losses=0, n=400).low > 0.005
-    found = the_one(evidence(path, 400), "warning")
-    assert found.message.startswith("a margin of 0.5 pp can never pass with 400 items, not even where no answer changes")
-
-
-def test_a_gate_on_accuracy_without_tasks(edit_spec: Edit) -> None:
-    path = edit_spec(GATE, "  accuracy: {vs: baseline, margin: 0.03}")
-    assert "no task that measures it" in the_one(evidence(path, 0), "warning").message
-
-
-def test_without_gates_the_default_margin_is_looked_at(edit_spec: Edit) -> None:
-    path = edit_spec(f"gates:\n{GATE}\n", "")
-    (found,) = evidence(path, 200)
-    assert (found.level, "margin is 2.0 pp" in found.message, found.where) == ("warning", True, None)
-    assert evidence(path, 0) == []
-
-
-def test_few_windows_of_text(workspace: Path) -> None:
-    path = workspace / "quant.yml"
-    assert evidence(path, 5, text_tokens=20 * 16) == []
-    found = the_one(evidence(path, 5, text_tokens=19 * 16), "warning")
-    assert found.message.startswith("about 19 windows of 16 tokens")
 
 
 # Exit codes

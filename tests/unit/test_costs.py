@@ -18,7 +18,6 @@ from quant_action.engines.native import awq, streaming
 from quant_action.model_files import open_model
 from quant_action.records import BitsandbytesScheme, Candidate, Evaluation, Protocol, Scheme, TaskProtocol, TextProtocol, WeightScheme
 from quant_action.scorer import head
-from quant_action.scorer import model as scored_model
 from quant_action.work import DataSize, QuantizeWork, ScoreWork, Shape, artifact_bytes, score_work
 
 EXAMPLE = Path(__file__).parents[2] / "examples/tiny-llama"
@@ -50,10 +49,16 @@ def scoring(**changes: Any) -> ScoreWork:
     settings: dict[str, Any] = {
         "shape": SEVEN_B,
         "scheme": GPTQ,
+        "compared": True,
+        "checked": True,
         "text_tokens": TOKENS,
+        "long_documents": 0,
+        "long_tokens": 0,
+        "long_scored": 0,
         "task_tokens": 0,
         "written_tokens": 0,
         "steps": 0,
+        "batch_tokens": 16384,
         "gpu": "NVIDIA H200",
         "cores": 16,
     }
@@ -156,10 +161,11 @@ def test_a_cpu_has_no_gpu_memory_and_a_gpu_spares_the_host() -> None:
 
 
 def test_seven_billion_parameters_do_not_fit_a_small_machine() -> None:
-    baseline = costs.score(scoring(scheme=None, gpu=None))
+    alone: dict[str, Any] = {"scheme": None, "compared": False, "checked": False}
+    baseline = costs.score(scoring(**alone, gpu=None))
     assert baseline.memory > 4 * SEVEN_B.parameters
     assert baseline.disk == pytest.approx(TOKENS * 4096 * 4 + 32_000 * 4096 * 4, rel=0.01)
-    gpu = costs.score(scoring(scheme=None))
+    gpu = costs.score(scoring(**alone))
     assert gpu.gpu_memory is not None
     assert 2 * SEVEN_B.parameters < gpu.gpu_memory < 1.25 * 2 * SEVEN_B.parameters
     assert gpu.disk == pytest.approx(TOKENS * 4096 * 2 + 32_000 * 4096 * 2, rel=0.01)
@@ -193,19 +199,53 @@ def test_scoring_takes_more_for_more(layers: int, text: int, steps: int) -> None
     assert other.disk > one.disk
 
 
+def test_the_floor_reads_what_the_baseline_left_and_leaves_nothing_of_the_kind() -> None:
+    baseline = costs.score(scoring(scheme=None, compared=False, checked=False, gpu=None))
+    floor = costs.score(scoring(scheme=None, compared=True, checked=False, gpu=None))
+    assert floor.disk == costs.VALUES * TOKENS < baseline.disk / 100
+    assert baseline.seconds < floor.seconds
+    assert baseline.memory <= floor.memory < 1.1 * baseline.memory
+
+
 def test_what_there_is_to_score() -> None:
     task = {"digest": "x", "data": "x", "max_tokens": 32}
     protocol = Protocol(
+        tokenizer="x",
+        dtype="float32",
+        batch_tokens=2048,
         text=TextProtocol(data="x", digest="x", window=128),
         tasks=(TaskProtocol(id="c", kind="choice", limit=50, **task), TaskProtocol(id="g", kind="generate", limit=None, **task)),  # type: ignore[arg-type]
     )
     sizes = {"c": DataSize(bytes=21_000, rows=100), "g": DataSize(bytes=2_100, rows=10)}
     shape = Shape(**{**vars(SEVEN_B), "vocabulary": 512})
-    found = score_work(shape, None, protocol, text=DataSize(bytes=21_000, rows=9), tasks=sizes, gpu=None, cores=2)
+
+    def between(after: float, upto: float) -> ScoreWork:
+        text = DataSize(bytes=21_000, rows=9)
+        asked: dict[str, Any] = {"compared": False, "checked": False, "text": text, "long_documents": 0, "tasks": sizes}
+        return score_work(shape, None, protocol, after=after, upto=upto, gpu=None, cores=2, **asked)
+
+    found = between(0.0, 1.0)
     assert found.text_tokens == 10_000
     assert found.task_tokens == 50 * 2 * 100 + 10 * 100
     assert found.written_tokens == 10 * 32
     assert found.steps == 32  # all ten fit one batch
+    looks = [between(0.0, 0.25), between(0.25, 1.0)]
+    assert [look.text_tokens for look in looks] == [10_000, 0]
+    assert [look.task_tokens for look in looks] == [13 * 200 + 3 * 100, 37 * 200 + 7 * 100]
+
+
+def test_long_documents_cost_their_length_and_keep_their_ends() -> None:
+    alone: dict[str, Any] = {"scheme": None, "compared": False, "checked": False}
+    plain = costs.score(scoring(**alone))
+    long = costs.score(scoring(**alone, long_documents=20, long_tokens=32_768, long_scored=3276))
+    shape = SEVEN_B
+    assert long.disk - plain.disk == 20 * (3276 * (2 * shape.hidden + costs.VALUES) + 8 * 32_768)
+    assert plain.gpu_memory is not None
+    assert long.gpu_memory is not None
+    widest = 2 * (3 * shape.widest + 6 * shape.hidden)  # activations of a token
+    assert 0.9 * 32_768 * widest < long.gpu_memory - 2 * shape.parameters < 1.1 * 32_768 * widest
+    operations = 2 * 20 * (shape.linear_parameters * 32_768 + 32_768**2 * shape.layers * shape.hidden)
+    assert long.seconds - plain.seconds > operations / costs.rate_of("NVIDIA H200").half
 
 
 def test_bytes_per_token_of_the_two_examples() -> None:
@@ -218,7 +258,6 @@ def test_constants_that_stand_here_again_are_those_of_the_code() -> None:
     """The code that they come from needs torch, which the host does not import."""
     assert streaming.CHUNK == costs.CHUNK
     assert writer.SHARD == costs.SHARD
-    assert scored_model.BATCH_TOKENS == work.BATCH_TOKENS
     assert (head.POSITIONS, head.VOCABULARY) == costs.HEAD_CHUNK
     assert len(awq.RATIOS) + 1 == costs.AWQ_POINTS
     assert autoawq.PARALLEL_TOKENS == costs.PARALLEL_TOKENS

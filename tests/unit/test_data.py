@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from quant_action.data import Row, check_rows, item_id, read_rows, shared_text
+from quant_action.data import Row, check_rows, item_id, read_rows, shared_text, slice_of
 from quant_action.errors import DataError
 
 
@@ -76,6 +76,31 @@ def test_items_need_ids_of_their_own() -> None:
     assert [item_id(row) for row in rows(item, item | {"id": "x"})] == ["1", "x"]
     with pytest.raises(DataError, match="repeats the id '1' of line 1"):
         check_rows(rows(item, item | {"id": 1}), "generate")
+
+
+@pytest.mark.parametrize("key", ["slice", "group"])
+@pytest.mark.parametrize("name", ["", " ja", "ja\n", "a" * 65, "a\u202eb", "a\x00b", 3, None, ["ja"]])
+def test_names_of_slices_and_groups_are_short_and_printable(key: str, name: object) -> None:
+    kinds = {
+        "text": {"text": "a"},
+        "choice": {"prompt": "a", "choices": ["b", "c"], "answer": 1},
+        "generate": {"prompt": "a", "answer": "b"},
+    }
+    for kind, row in kinds.items():
+        check_rows(rows(row | {key: "日本 語@x:1"}), kind)
+        with pytest.raises(DataError, match=rf'^data\.jsonl:2: expected "{key}", a name of 1 to 64 printable characters'):
+            check_rows(rows(row | {"id": "x"}, row | {key: name}), kind)
+
+
+def test_the_slice_of_a_row() -> None:
+    assert [slice_of(row) for row in rows({"text": "a"}, {"text": "a", "slice": "ja"})] == ["", "ja"]
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00 \\ud83d"])
+def test_half_a_surrogate_pair_is_no_text(tmp_path: Path, half: str) -> None:
+    assert read_rows(written(tmp_path, '{"text": "\\ud83d\\ude00"}\n'))[0].value == {"text": "\U0001f600"}
+    with pytest.raises(DataError, match=r"data\.jsonl:1: is not JSON .*surrogates not allowed"):
+        read_rows(written(tmp_path, f'{{"text": "{half}"}}\n'))
 
 
 LONG = "the quick brown fox jumps over the lazy dog while five old owls watch from far away"

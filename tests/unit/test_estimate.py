@@ -68,10 +68,13 @@ def test_only_the_same_engine_method_and_device_are_looked_at() -> None:
 def test_baselines_learn_from_baselines_and_candidates_from_candidates() -> None:
     past: list[Evaluation] = [
         BASELINE_EVALUATION.model_copy(update={"estimate": GUESS, "seconds": 300.0}),
+        BASELINE_EVALUATION.model_copy(update={"estimate": GUESS, "seconds": 400.0, "subject": "floor"}),
         *[evaluation.model_copy(update={"estimate": GUESS, "seconds": 50.0}) for evaluation in EVALUATIONS.values()],
     ]
-    assert learnt_scoring(GUESS, None, PLAN.device, past).estimate.seconds == 300.0
-    candidate = learnt_scoring(GUESS, JOB, PLAN.device, past)
+    assert learnt_scoring(GUESS, "baseline", PLAN.device, past).estimate.seconds == 300.0
+    assert learnt_scoring(GUESS, "floor", PLAN.device, past).estimate.seconds == 400.0
+    assert learnt_scoring(GUESS, "release", PLAN.device, past).runs == 0
+    candidate = learnt_scoring(GUESS, "candidate", PLAN.device, past)
     assert (candidate.runs, candidate.estimate.seconds) == (len(EVALUATIONS), 50.0)
 
 

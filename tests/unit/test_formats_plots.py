@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant_action.formats.plots import STYLE, all_plots, pareto
-from tests.golden.records import report
+from tests.golden.records import next_report, report
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -34,6 +34,13 @@ def test_a_full_report_has_four_plots(plots: list[tuple[str, str, str]]) -> None
     ]
 
 
+def test_a_release_adds_the_comparisons_with_it_and_the_trend() -> None:
+    plots = {title: svg for title, _, svg in all_plots(next_report())}
+    assert list(plots)[4:] == ["KL divergence, × last release", "Accuracy, change from last release", "KL divergence over releases"]
+    assert all(f">{label}<" in plots["KL divergence over releases"] for label in ("v1.0.0", "v1.3.0", "0.0412", "0.0215"))
+    assert all(">release<" in plots[title] for title in list(plots)[1:4])
+
+
 def test_plots_are_svg_in_the_page_s_colours_and_name_every_candidate(plots: list[tuple[str, str, str]]) -> None:
     for _, _, svg in plots:
         root = ElementTree.fromstring(svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
@@ -48,7 +55,7 @@ def test_the_same_report_gives_the_same_bytes(plots: list[tuple[str, str, str]])
 
 
 def test_nothing_is_drawn_of_nothing() -> None:
-    assert all_plots(report().model_copy(update={"rows": ()})) == []
+    assert all_plots(report().model_copy(update={"rows": (), "floor": None})) == []
 
 
 def test_one_candidate_that_equals_the_baseline_can_be_drawn() -> None:

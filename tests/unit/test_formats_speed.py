@@ -36,7 +36,7 @@ def told(**changes: Any) -> Report:
 
 
 def test_a_line_for_each_case() -> None:
-    assert formats.lines(told(speed=speed(TIMES))) == [
+    assert formats.lines(told(speed=speed(TIMES)).rows) == [
         ("bnb-nf4", "prefill-512-b1", "×0.500 [0.500, 0.500]", "5,120", "10,240", "100.0 [100.0–100.0]", "50.0 [50.0–50.0]", "10"),
         (
             "bnb-nf4",
@@ -53,7 +53,7 @@ def test_a_line_for_each_case() -> None:
 
 def test_who_ran_it_where_and_when() -> None:
     record = speed(TIMES, gpu=GPU, device="NVIDIA H200", backend="marlin")
-    assert formats.notes(told(speed=record)) == [
+    assert formats.notes(told(speed=record).rows) == [
         (
             "bnb-nf4",
             "transformers 5.17.0 with gptqmodel 7.6.0, MarlinLinear × 28 (told backend=marlin), in bfloat16 (baseline bfloat16); "
@@ -65,11 +65,11 @@ def test_who_ran_it_where_and_when() -> None:
 
 def test_what_is_unstable_is_marked_everywhere() -> None:
     whole = told(speed=speed(TIMES, unstable=("2 other processes on the GPU",), turns="blocks"))
-    assert all(line[2].startswith("⚠ ×") for line in formats.lines(whole))
-    note = formats.notes(whole)[0][1]
+    assert all(line[2].startswith("⚠ ×") for line in formats.lines(whole.rows))
+    note = formats.notes(whole.rows)[0][1]
     assert "loaded in turns" in note
     assert note.endswith("⚠ Unstable: 2 other processes on the GPU.")
-    assert formats.summaries(whole) == [
+    assert formats.summaries(whole.rows) == [
         ("bnb-nf4", "⚠ prefill-512-b1 ×0.50, ⚠ decode-128-b32 ×2.00 (baseline ×1); ⚠ unstable, the report says why")
     ]
 
@@ -79,8 +79,8 @@ def test_what_could_not_be_timed_says_why() -> None:
         id="bnb-nf4", stage="speed", kind="EngineError", exit_code=4, message="<b>@everyone</b> it does not load", remedy="See the log."
     )
     whole = told(untimed=failure)
-    assert formats.lines(whole) == []
-    assert formats.notes(whole) == [("bnb-nf4", "not timed: <b>@everyone</b> it does not load. See the log.")]
+    assert formats.lines(whole.rows) == []
+    assert formats.notes(whole.rows) == [("bnb-nf4", "not timed: <b>@everyone</b> it does not load. See the log.")]
     assert "<b>" not in MARKDOWN.render(whole).partition("Speed: ")[2]
     assert "@everyone" not in MARKDOWN.render(whole)
     assert "&lt;b&gt;@everyone" in HTML.render(whole)

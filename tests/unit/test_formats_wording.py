@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from quant_action.formats import wording
+from quant_action.formats.interface import Change, Report
 from quant_action.records import Decision, Failure, Interval
 from tests.golden.records import report
 
@@ -74,9 +76,62 @@ def test_points_have_a_sign_unless_they_round_to_nothing(change: float, words: s
 
 def test_intervals() -> None:
     interval = Interval(low=-0.0089, high=0.0122, level=0.9, method="t")
-    assert wording.format_points_interval(interval) == "[−0.89, +1.22]"
-    assert wording.format_ratio_interval(Interval(low=1.0104, high=1.0331, level=0.9, method="t")) == "[1.010, 1.033]"
-    assert wording.format_ratio_interval(None) == ""
+    change = Change(name="accuracy", value=0.0017, interval=interval, n=600, unit="pp", samples="items")
+    assert wording.change_words(change) == "+0.17 pp [−0.89, +1.22]"
+    ratio = Interval(low=1.0104, high=1.0331, level=0.9, method="t")
+    assert wording.change_words(change.model_copy(update={"value": 1.0214, "interval": ratio, "unit": "x"})) == "×1.021 [1.010, 1.033]"
+    assert wording.change_words(change.model_copy(update={"value": 0.0214, "interval": None, "unit": "nat"})) == "0.0214 nat"
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"), [("accuracy:kl@x", "kl@x"), ("accuracy@ja", "slice ja"), ("kl@ja", "slice ja of the text, kl")]
+)
+def test_parts_have_names_for_people(metric: str, words: str) -> None:
+    assert wording.part_words(metric) == words
+
+
+def test_a_sparkline_is_drawn_from_zero() -> None:
+    assert wording.sparkline([0.8, 0.4, 0.1, 0.0]) == "█▄▁▁"
+    assert wording.sparkline([0.0, 0.0]) == "▁▁"
+    assert wording.sparkline([]) == ""
+
+
+def test_a_sample_takes_one_line_and_no_more_than_400_characters() -> None:
+    assert wording.sample("\nDear all,\r\n\tit is \u202e7.\n") == "Dear all, ⏎ it is 7."
+    assert wording.sample(" \n") == "(empty)"
+    assert len(wording.sample("x" * 5000)) == 400
+
+
+def test_text_of_right_to_left_letters_is_isolated_and_no_other() -> None:
+    assert wording.isolate("abc é 1") == "abc é 1"
+    assert wording.isolate("\u05d0 1") == "\u2068\u05d0 1\u2069"
+
+
+def test_a_column_s_count_is_said_in_its_cells_where_candidates_were_stopped_at_different_looks() -> None:
+    run = report()
+    assert (wording.counted(run, wording.ACCURACY), wording.own_count(run, wording.ACCURACY, run.rows[0].changes["accuracy"])) == (
+        "n = 600 items",
+        "",
+    )
+    early = run.rows[0].changes["accuracy"].model_copy(update={"n": 150})
+    row = run.rows[0].model_copy(update={"changes": run.rows[0].changes | {"accuracy": early}})
+    stopped = run.model_copy(update={"rows": (row, *run.rows[1:])})
+    assert (wording.counted(stopped, wording.ACCURACY), wording.own_count(stopped, wording.ACCURACY, early)) == ("", "n = 150")
+
+
+def test_a_place_is_file_and_line_and_links_only_where_the_address_is_known() -> None:
+    run = report()
+    assert wording.place("a/quant.yml:21:3") == "a/quant.yml:21"
+    assert wording.link_of("a/quant.yml:21:3", run) is None
+    known = run.model_copy(update={"links": "https://git.example/a/quant.yml"})
+    assert wording.link_of("a/quant.yml:21:3", known) == "https://git.example/a/quant.yml#L21"
+    assert wording.link_of("nowhere", known) is None
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "https://x.example/a)b", "https://x.example/a b", "https://x.example/<a>"])
+def test_an_address_that_would_need_escaping_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError):
+        Report.model_validate(report().model_dump() | {"links": address})
 
 
 @given(st.text(max_size=300))

@@ -15,15 +15,18 @@ MODULES = {
 
 DATA, CHOICES, STAGES, PIPELINE, CLI = range(5)
 LAYERS = {
-    **dict.fromkeys(("errors", "storage", "records", "manifest", "values", "data", "spec", "model_files", "hardware", "guide"), DATA),
+    **dict.fromkeys(
+        ("errors", "storage", "records", "manifest", "values", "data", "spec", "model_files", "hardware", "guide", "portions"), DATA
+    ),
     **dict.fromkeys(("work", "costs", "findings"), DATA),
     **dict.fromkeys(("engines", "metrics", "formats", "remotes", "workers", "checkpoints", "scorer"), CHOICES),
-    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "runtimes", "speed", "rehearsal"), CHOICES),
+    **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "evidence"), CHOICES),
+    **dict.fromkeys(("runtimes", "rehearsal", "harness", "speed"), CHOICES),
     **dict.fromkeys(("init", "plan", "quantize", "evaluate", "check_runtime", "measure_speed", "judge", "report", "check"), STAGES),
     **dict.fromkeys(("pipeline", "preflight", "rehearse"), PIPELINE),
     **dict.fromkeys(("cli", "commands", "asking", "console", "__main__"), CLI),
 }
-HEAVY = {"torch", "transformers", "accelerate", "bitsandbytes", "greenlet"}
+HEAVY = {"torch", "transformers", "accelerate", "bitsandbytes", "greenlet", "datasets", "lm_eval"}
 HEAVY_HOMES = (
     "quant_action.engines.",
     "quant_action.checkpoints",
@@ -32,6 +35,8 @@ HEAVY_HOMES = (
     "quant_action.speed.timing",
     "quant_action.speed.worker",
     "quant_action.rehearsal.",
+    "quant_action.harness.worker",
+    "quant_action.harness.tasks",
 )
 LAZY = {"scipy", "matplotlib", "huggingface_hub"}
 """Light enough for the host, too slow for `--help`: imported inside functions."""

@@ -12,7 +12,7 @@ import yaml
 
 from quant_action.cli import main
 from quant_action.errors import DataError, InputError
-from quant_action.gates import gate_limits
+from quant_action.gates import Measured, gate_limits
 from quant_action.guide import GOALS, GUIDE, HARDWARE, SUGGESTIONS, Goal, Hardware
 from quant_action.init import (
     Answers,
@@ -89,7 +89,8 @@ def test_the_budget_that_the_comments_state_is_the_one_that_applies(project: Pat
     loaded = parse_spec(text, project / "quant.yml")
     assert loaded.spec.gates is None
     for ratio, bits in re.findall(r"([\d.]+) \((\d) bits\)", text):
-        limits = {limit.gate: limit.limit for limit in gate_limits(loaded, int(bits))}
+        measured = Measured(text=True, tasks={"choice": 800}, slices={}, generations=0)
+        limits = {limit.gate: limit.limit for limit in gate_limits(loaded, int(bits), measured) if limit.vs == "baseline"}
         assert limits == {"perplexity_ratio": float(ratio), "accuracy": -0.01 if bits == "8" else -0.02}
     example = "\n".join(line.removeprefix("# ") for line in text.splitlines() if re.match(r"# (gates:|  \w+: \{)", line))
     assert parse_spec(f"{text}\n{example}\n", project / "quant.yml").spec.gates is not None

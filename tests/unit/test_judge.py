@@ -9,7 +9,7 @@ import pytest
 from quant_action.errors import IntegrityError
 from quant_action.judge import Choose, judge
 from quant_action.metrics.interface import Subject
-from quant_action.records import CandidateVerdict, Check, Decision, Failure, GateLimit, Outcome, Verdict
+from quant_action.records import CandidateVerdict, Check, Decision, Failure, GateLimit, Outcome, Override, Verdict
 from tests.unit.subjects import subject
 
 WINDOWS, POSITIONS = 24, 31
@@ -40,6 +40,9 @@ def verdict(
     *,
     baseline: Subject = BASELINE,
     release: Subject | None = None,
+    floor: Subject | None = None,
+    looks: tuple[float, ...] = (1.0,),
+    overrides: Sequence[Override] = (),
     required: Collection[str] = (),
     choose: Choose = "smallest",
 ) -> Verdict:
@@ -48,6 +51,9 @@ def verdict(
         gates=dict.fromkeys(candidates, gates),
         baseline=baseline,
         release=release,
+        floor=floor,
+        looks=looks,
+        overrides=overrides,
         candidates=candidates,
         required=required,
         choose=choose,

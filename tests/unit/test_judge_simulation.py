@@ -1,6 +1,7 @@
-"""The error rates that the judge promises, held by simulated evaluations that go through the whole of it.
+"""The error rates that the judge promises of one gate and one look, held by simulated evaluations.
 
 10,000 verdicts on the same truth; a rate of 5% is then known to within 0.4 points (two standard errors), which every limit here allows for.
+Several looks, many gates together and tripwires: tests/unit/test_judge_simulation_looks.py.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from quant_action.judge import LEAST_WINDOWS, gate_outcome, judge
+from quant_action.judge import gate_outcome, judge
 from quant_action.metrics.interface import Difference
-from quant_action.metrics.intervals import bonett_price, t_interval
+from quant_action.metrics.intervals import LEAST_WINDOWS, bonett_price, t_interval
 from quant_action.records import GateLimit, Outcome
 from tests.unit.subjects import subject
 
@@ -95,7 +96,14 @@ def test_fewer_windows_than_that_settle_nothing() -> None:
         gate = GateLimit(gate="perplexity_ratio", metric="perplexity", vs="baseline", bound="max", limit=1.05, where=None)
         candidates = {"same": same}
         verdict = judge(
-            plan_key="p", gates={"same": [gate]}, baseline=base, release=None, candidates=candidates, required=(), choose="smallest"
+            plan_key="p",
+            gates={"same": [gate]},
+            baseline=base,
+            release=None,
+            floor=None,
+            candidates=candidates,
+            required=(),
+            choose="smallest",
         )
         assert verdict.candidates[0].outcome is outcome
         assert ("19 windows are too few to tell, 20 are the least" in verdict.candidates[0].reason) == (outcome is Outcome.INCONCLUSIVE)
@@ -115,6 +123,7 @@ def test_a_baseline_against_itself_passes_every_gate() -> None:
         gates={"same": gates},
         baseline=base,
         release=None,
+        floor=None,
         candidates={"same": subject(nll=base.values.windows.nll, items={"a": list(base.values.correct().values())})},  # type: ignore[union-attr]
         required=(),
         choose="smallest",

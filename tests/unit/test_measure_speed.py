@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from quant_action import measure_speed as stage
-from quant_action.gates import gate_limits
+from quant_action.gates import gate_limits, measured_of
 from quant_action.measure_speed import cached_speed, speed_key
 from quant_action.records import Plan, Speed, SpeedProtocol
 from quant_action.spec import load_spec
@@ -73,11 +73,14 @@ def test_gates_on_speed_stand_against_the_baseline(workspace: Path) -> None:
     path = workspace / "quant.yml"
     text = path.read_text().replace("evaluation:\n", "evaluation:\n  latency: {prefill: [16], decode: 8}\n")
     path.write_text(text.replace("gates:\n", "gates:\n  prefill: {min: 0.9}\n  decode: {min: 1.5}\n"))
-    found = {limit.gate: (limit.metric, limit.vs, limit.bound, limit.limit) for limit in gate_limits(load_spec(path), 4)}
+    found = {
+        limit.gate: (limit.metric, limit.vs, limit.bound, limit.limit)
+        for limit in gate_limits(load_spec(path), 4, measured_of(records.VALUES["baseline"]))
+    }
     assert found["prefill"] == ("prefill", "baseline", "min", 0.9)
     assert found["decode"] == ("decode", "baseline", "min", 1.5)
 
 
 def test_without_gates_speed_is_not_judged(edit_spec: Any) -> None:
     loaded = load_spec(edit_spec("gates:\n  perplexity_ratio: {vs: baseline, max: 1.05}\n", ""))
-    assert not {"prefill", "decode"} & {limit.gate for limit in gate_limits(loaded, 4)}
+    assert not {"prefill", "decode"} & {limit.gate for limit in gate_limits(loaded, 4, measured_of(records.VALUES["baseline"]))}

@@ -39,6 +39,7 @@ def test_everything_that_values_give_is_measured() -> None:
 
     assert measured == {
         "perplexity": (pytest.approx(math.exp(NLL.sum() / NLL.size)), 24),
+        "bits_per_byte": (pytest.approx(NLL.sum() / math.log(2) / (24 * 31 * 4)), 24),
         "kl": (pytest.approx(KL.mean()), 24),
         "kl_p50": (np.quantile(KL, 0.5), 24),
         "kl_p99": (np.quantile(KL, 0.99), 24),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from quant_action.judge import gate_outcome
+from quant_action.judge import gate_outcome, judge
 from quant_action.metrics import metric
 from quant_action.metrics.interface import Subject
 from quant_action.metrics.intervals import t_interval
@@ -76,6 +76,36 @@ def test_times_of_a_disturbed_machine_settle_nothing(seconds: list[float], unsta
     assert found.unstable == "".join(unstable)
 
 
+@pytest.mark.parametrize(
+    ("unstable", "outcome", "reason"),
+    [
+        ((), Outcome.FAIL, "decode speed ×0.667 [0.667, 0.667] against the baseline is below ×0.900"),
+        (
+            ("2 other processes on the GPU",),
+            Outcome.INCONCLUSIVE,
+            "decode speed ×0.667 [0.667, 0.667] against the baseline may or may not be below ×0.900; "
+            "it is not to be relied on: 2 other processes on the GPU",
+        ),
+    ],
+)
+def test_a_gate_on_speed_says_why_it_is_open_and_is_never_void(unstable: tuple[str, ...], outcome: Outcome, reason: str) -> None:
+    """The floor has no times, and no number of pairs settles what was disturbed."""
+    verdict = judge(
+        plan_key="p",
+        gates={"c": [DECODE]},
+        baseline=BASELINE,
+        release=None,
+        floor=subject(kind="floor"),
+        candidates={"c": candidate(speed({case("decode", 128): ([0.1] * 10, [0.15] * 10)}, unstable=unstable))},
+        required=(),
+        choose="smallest",
+        looks=(0.5, 1.0),
+    )
+    (check,) = verdict.candidates[0].checks
+    assert (check.outcome, check.reason, check.needed, check.look) == (outcome, reason, None, None)
+    assert [found.outcome for found in verdict.floor] == [Outcome.NOT_APPLICABLE]
+
+
 def test_too_few_pairs_have_no_interval() -> None:
     with pytest.raises(ValueError, match="4 and 4 runs are no 5 pairs"):
         times_as_fast(timed(case("decode", 128), [1.0] * 4, [1.0] * 4))
@@ -136,7 +166,7 @@ def test_one_interrupted_run_in_ten_widens_the_interval_of_medians_less_than_tha
 
     students = float(np.median([width(seed) for seed in range(400)]))
     assert students > 3 * held(ALTERNATING, interrupted=0.1)[1]
-    assert times_as_fast(timed(case("decode", 1), *Machine(1).measured(ALTERNATING)))[1].method == "bootstrap"
+    assert times_as_fast(timed(case("decode", 1), *Machine(1).measured(ALTERNATING)))[1].method == "bootstrap over pairs"
 
 
 def test_in_a_fixed_order_students_interval_misses_the_truth_one_time_in_four() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,14 +14,16 @@ from safetensors.numpy import save_file
 
 from quant_action.checkpoints.formats import format_of
 from quant_action.engines import engines
-from quant_action.errors import DataError, SpecError
-from quant_action.gates import gate_limits
+from quant_action.errors import DataError, ModelError, SpecError
+from quant_action.evaluate import evaluation_key, floor_key, release_key
 from quant_action.inputs import open_inputs
+from quant_action.manifest import Manifest
 from quant_action.plan import PRESETS, make_plan, named_layers, resolve_scheme
 from quant_action.records import BitsandbytesScheme, Plan, WeightScheme
 from quant_action.spec import AwqCandidate, GptqCandidate, RtnCandidate, load_spec
+from tests.golden.records import CANDIDATES
 
-from .conftest import write_rows
+from .conftest import write_model, write_rows
 
 Edit = Callable[[str, str], Path]
 CPU = "cpu x86_64"
@@ -62,9 +66,11 @@ def test_same_inputs_same_keys(workspace: Path) -> None:
         ("samples: 4", "samples: 5", {"gptq-w4", "plan"}),
         ("type: nf4", "type: fp4", {"bnb-nf4", "plan"}),
         ("window: 16", "window: 8", {"baseline", "plan"}),
+        ("evaluation:\n", "evaluation:\n  samples: hash-only\n", {"baseline", "plan"}),
         ("max: 1.05", "max: 1.06", set()),
         ("evaluation:\n", "evaluation:\n  runtime: true\n", {"plan"}),
         ("evaluation:\n", "evaluation:\n  latency: {decode: 8}\n", {"plan"}),
+        ("evaluation:\n", "evaluation:\n  looks: [0.5, 1]\n", {"plan"}),
         ("name: tiny", "name: small", {"plan"}),
     ],
 )
@@ -91,6 +97,80 @@ def test_content_of_data_and_model_is_in_the_keys(workspace: Path) -> None:
     third = planned(path)
     assert third.jobs[1].key != second.jobs[1].key
     assert third.baseline_key != second.baseline_key
+
+
+LONG = "evaluation:\n  long_text: {data: data/long.jsonl, tokens: 64}\n"
+
+
+def test_the_protocol_says_everything_that_decides_a_number(workspace: Path, edit_spec: Edit) -> None:
+    write_rows(workspace / "data/long.jsonl", [{"text": f"long row {number}"} for number in range(3)])
+    path = edit_spec("evaluation:\n", LONG + "  samples: hash-only\n")
+    on_cpu, on_gpu = planned(path).protocol, planned(path, "NVIDIA H200").protocol
+    said = on_cpu.model_dump()
+    assert {
+        key: said[key] for key in ("id", "bos", "stride", "positions", "dtype", "logits", "log_softmax", "batch_tokens", "samples")
+    } == {
+        "id": "ppl-v1",
+        "bos": "once before each text, where the tokenizer adds one",
+        "stride": "window",
+        "positions": "all but the first of a window",
+        "dtype": "float32",
+        "logits": "float32",
+        "log_softmax": "float64",
+        "batch_tokens": 2048,
+        "samples": "hash-only",
+    }
+    assert (on_gpu.dtype, on_gpu.batch_tokens) == ("bfloat16", 16384)
+    assert on_cpu.text is not None
+    assert on_cpu.text.digest == hashlib.sha256((workspace / "data/heldout.jsonl").read_bytes()).hexdigest()
+    assert on_cpu.long_text is not None
+    assert (on_cpu.long_text.tokens, on_cpu.long_text.scored) == (64, 6)
+    assert on_cpu.digest != on_gpu.digest
+
+
+def test_tokenizer_files_decide_the_protocol_and_others_do_not(workspace: Path) -> None:
+    path = workspace / "quant.yml"
+    first = planned(path).protocol
+    (workspace / "model/generation_config.json").write_text("{}")
+    assert planned(path).protocol.digest == first.digest
+    (workspace / "model/chat_template.jinja").write_text("{{ messages }}")
+    second = planned(path).protocol
+    assert second.digest != first.digest
+    (workspace / "model/tokenizer.json").write_text('{"version": "2"}')
+    assert len({first.tokenizer, second.tokenizer, planned(path).protocol.tokenizer}) == 3
+
+
+def test_data_files_count_by_their_content_and_not_by_their_names(workspace: Path, edit_spec: Edit) -> None:
+    write_rows(workspace / "data/long.jsonl", [{"text": f"long row {number}"} for number in range(3)])
+    first = planned(edit_spec("evaluation:\n", LONG)).protocol
+    for name in ("long", "heldout", "choice"):
+        (workspace / f"data/{name}.jsonl").rename(workspace / f"data/{name}2.jsonl")
+        edit_spec(f"data/{name}.jsonl", f"data/{name}2.jsonl")
+    renamed = planned(workspace / "quant.yml").protocol
+    assert (renamed.digest, renamed == first) == (first.digest, False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [("window: 16", "window: 33", "text.window"), ("evaluation:\n", LONG, "long_text.tokens")],
+)
+def test_more_than_the_context_is_refused_before_anything_is_quantized(
+    workspace: Path, edit_spec: Edit, old: str, new: str, place: str
+) -> None:
+    write_rows(workspace / "data/long.jsonl", [{"text": f"long row {number}"} for number in range(3)])
+    config = workspace / "model/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 32}))
+    message = refusal(edit_spec(old, new))
+    assert (
+        f"evaluation.{place} is {'33' if 'window' in place else '64'}, and the model's context is 32 tokens | Ask for at most 32."
+        in message
+    )
+
+
+def test_calibration_text_in_long_documents_is_refused(workspace: Path, edit_spec: Edit) -> None:
+    write_rows(workspace / "data/long.jsonl", [{"text": "calibration row 3 about apples"}])
+    with pytest.raises(DataError, match=r"long\.jsonl:1: this text is also calibrated on"):
+        planned(edit_spec("evaluation:\n", LONG))
 
 
 def test_results_of_two_devices_are_never_mixed(workspace: Path) -> None:
@@ -190,15 +270,124 @@ def test_calibrated_method_without_calibration(edit_spec: Edit) -> None:
     assert message.startswith("quant.yml:5:3: candidate gptq-w4 needs calibration data, and the spec has none | Add calibration")
 
 
-def test_what_this_version_does_not_measure_is_refused(edit_spec: Edit) -> None:
-    path = edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    gsm8k: {lm_eval: gsm8k, limit: 5}")
-    assert refusal(path).startswith("quant.yml:11:5: this version of quant_action does not run tasks of lm-evaluation-harness (gsm8k)")
+HARNESS_TASK = """\
+task: mine
+dataset_path: json
+dataset_kwargs: {data_files: {test: data/choice.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: prompt
+doc_to_choice: choices
+doc_to_target: answer
+"""
+
+
+def test_tasks_of_the_harness_are_part_of_the_protocol(workspace: Path, edit_spec: Edit) -> None:
+    without = planned(workspace / "quant.yml")
+    (workspace / "mine.yaml").write_text(HARNESS_TASK)
+    path = edit_spec(
+        "  tasks:\n",
+        "  tasks:\n    gsm8k: {lm_eval: gsm8k, limit: 5, metric: 'exact_match,strict-match'}\n    mine: {lm_eval: mine.yaml}\n",
+    )
+    plan = planned(path)
+    suite, file = plan.protocol.harness
+    assert (suite.id, suite.task, suite.digest, suite.metric, suite.limit) == ("gsm8k", "gsm8k", None, "exact_match,strict-match", 5)
+    assert (file.id, file.task, file.metric, file.limit, file.version) == ("mine", "mine.yaml", None, None, "0.4.13")
+    assert file.digest == open_inputs(load_spec(path)).harness["mine"].digest
+    assert [task.id for task in plan.protocol.tasks] == ["facts"]
+    assert plan.scorer != without.scorer, "the harness's lock and our code around it decide numbers too"
+    assert plan.baseline_key != without.baseline_key
+    assert [job.key for job in plan.jobs] == [job.key for job in without.jobs]
+    assert Plan.from_json(plan.to_json(), where="plan") == plan
+
+
+def test_the_name_of_a_task_file_decides_nothing_and_its_content_does(workspace: Path, edit_spec: Edit) -> None:
+    for name, text in (("one.yaml", HARNESS_TASK), ("two.yaml", HARNESS_TASK), ("three.yaml", HARNESS_TASK + "description: please\n")):
+        (workspace / name).write_text(text)
+    path = edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    mine: {lm_eval: one.yaml}")
+    first = planned(path).baseline_key
+    assert planned(edit_spec("one.yaml", "two.yaml")).baseline_key == first
+    assert planned(edit_spec("two.yaml", "three.yaml")).baseline_key != first
+
+
+def test_text_that_is_calibrated_on_and_asked_by_the_harness(workspace: Path, edit_spec: Edit) -> None:
+    (workspace / "mine.yaml").write_text(HARNESS_TASK)
+    write_rows(workspace / "data/choice.jsonl", [{"prompt": "calibration row 3 about apples", "choices": [], "answer": 0}])
+    with pytest.raises(DataError, match="this text is also calibrated on"):
+        planned(edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    mine: {lm_eval: mine.yaml}"))
+
+
+def test_a_fault_of_a_task_file_names_the_spec_too(workspace: Path, edit_spec: Edit) -> None:
+    (workspace / "mine.yaml").write_text(HARNESS_TASK + "process_docs: !function utils.steal\n")
+    with pytest.raises(DataError, match=r"mine.yaml:9:15: !function is refused") as caught:
+        planned(edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    mine: {lm_eval: mine.yaml}"))
+    assert f"(Named at {workspace}/quant.yml:11:12.)" in str(caught.value.remedy)
 
 
 def test_presets_are_ordinary_candidates(edit_spec: Edit) -> None:
     plan = planned(edit_spec("{method: bitsandbytes, type: nf4}", "{preset: int8}"))
     assert plan.jobs[1].scheme == BitsandbytesScheme(method="bitsandbytes", type="int8")
     assert all(resolve_scheme(candidate) for candidate in PRESETS.values())
+
+
+def release_of(workspace: Path) -> Path:
+    """A folder with packed weights, as an engine leaves it."""
+    folder = workspace / "v1.2.0"
+    write_model(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq", "bits": 4}}))
+    save_file({"model.layers.0.mlp.up_proj.qweight": np.zeros((8, 96), np.int32)}, folder / "model.safetensors")
+    (folder / "quantize_config.json").write_text("{}")
+    return folder
+
+
+def test_the_release_is_part_of_the_plan_and_of_nothing_else(workspace: Path) -> None:
+    loaded, folder = load_spec(workspace / "quant.yml"), release_of(workspace)
+    first = make_plan(loaded, open_inputs(loaded), CPU)
+    plan = make_plan(loaded, open_inputs(loaded, folder), CPU)
+    assert first.release is None
+    assert plan.release is not None
+    assert (plan.release.source, plan.release.architecture) == ("v1.2.0", "LlamaForCausalLM")
+    assert plan.release.digest == Manifest.of(folder).digest  # what its candidate record says of it
+    assert plan.key != first.key
+    assert (plan.baseline_key, plan.jobs) == (first.baseline_key, first.jobs)
+    (folder / "README.md").write_text("nobody reads it")
+    assert make_plan(loaded, open_inputs(loaded, folder), CPU) == plan
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    assert make_plan(loaded, open_inputs(loaded, folder), CPU).key != plan.key
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder), "v1.2.0: no such folder"),
+        (lambda folder: (folder / "config.json").write_text('{"auto_map": {"AutoModel": "evil.Model"}}'), "asks for code that comes with"),
+        (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "has pickled weights only"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
+    ],
+)
+def test_a_release_that_must_not_be_loaded_is_bad_input(workspace: Path, damage: Callable[[Path], object], message: str) -> None:
+    folder = release_of(workspace)
+    damage(folder)
+    with pytest.raises(ModelError) as caught:
+        open_inputs(load_spec(workspace / "quant.yml"), folder)
+    assert message in str(caught.value)
+    assert caught.value.remedy == "--release takes the folder of what was released last: config, tokenizer and safetensors."
+
+
+def test_what_is_measured_has_a_key_of_all_that_decides_it(workspace: Path, edit_spec: Edit) -> None:
+    folder, candidate = release_of(workspace), CANDIDATES["bnb-nf4"]
+    loaded = load_spec(workspace / "quant.yml")
+    plan = make_plan(loaded, open_inputs(loaded, folder), CPU)
+    keys = [plan.baseline_key, floor_key(plan), release_key(plan), evaluation_key(plan, candidate, 1)]
+    assert len(set(keys)) == 4
+    loaded = load_spec(edit_spec("evaluation:\n", "evaluation:\n  looks: [0.5, 1]\n"))
+    other = make_plan(loaded, open_inputs(loaded, folder), CPU)
+    assert [other.baseline_key, floor_key(other), release_key(other)] == keys[:3]
+    assert len({keys[3], evaluation_key(other, candidate, 1), evaluation_key(other, candidate, 2)}) == 3
+    loaded = load_spec(edit_spec("window: 16", "window: 8"))
+    other = make_plan(loaded, open_inputs(loaded, folder), CPU)
+    assert not {floor_key(other), release_key(other)} & set(keys)
 
 
 def test_defaults_of_each_method() -> None:
@@ -237,18 +426,12 @@ def test_hub_id_without_commit(edit_spec: Edit) -> None:
     )
 
 
-def test_gates_become_limits_with_their_place(edit_spec: Edit) -> None:
-    path = edit_spec("  perplexity_ratio: {vs: baseline, max: 1.05}", "  accuracy: {vs: release, margin: 0.02}\n  size: {max: 1MB}")
-    accuracy, size = gate_limits(load_spec(path), bits=4)
-    assert (accuracy.metric, accuracy.vs, accuracy.bound, accuracy.limit) == ("accuracy", "release", "min", -0.02)
-    assert accuracy.where == f"{path}:13:3"
-    assert (size.metric, size.vs, size.bound, size.limit) == ("size", None, "max", 1_000_000)
-
-
-@pytest.mark.parametrize(("bits", "ratio", "margin"), [(8, 1.01, -0.01), (4, 1.05, -0.02), (3, 1.15, -0.02), (2, 1.15, -0.02)])
-def test_without_gates_the_budget_goes_by_bits(edit_spec: Edit, bits: int, ratio: float, margin: float) -> None:
-    path = edit_spec("gates:\n  perplexity_ratio: {vs: baseline, max: 1.05}\n", "")
-    assert [limit.limit for limit in gate_limits(load_spec(path), bits)] == [ratio, margin]
+def test_looks_are_part_of_the_plan_and_of_its_key(workspace: Path, edit_spec: Edit) -> None:
+    one = planned(workspace / "quant.yml")
+    three = planned(edit_spec("  tasks:", "  looks: [0.25, 0.5, 1]\n  tasks:"))
+    assert (one.looks, three.looks) == ((1.0,), (0.25, 0.5, 1.0))
+    assert one.key != three.key
+    assert one.baseline_key == three.baseline_key
 
 
 @pytest.mark.parametrize(

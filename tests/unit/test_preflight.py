@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,22 @@ def test_a_spec_that_is_fine(workspace: Path, capsys: pytest.CaptureFixture[str]
     assert "20 windows are the least" in " ".join(out.split())
 
 
+def test_tasks_of_the_harness_need_its_environment(
+    workspace: Path,
+    edit_spec: Edit,
+    capsys: pytest.CaptureFixture[str],
+    on: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QUANT_ACTION_ENVIRONMENTS", str(workspace / "environments"))
+    on(machine(), WITHOUT_CUDA)
+    edit_spec("gates:\n", "gates:\n  accuracy: {vs: baseline, margin: 0.1}\n")
+    path = edit_spec("kind: choice}", "kind: choice}\n    gsm8k: {lm_eval: gsm8k, limit: 2000}")
+    found = findings(path, capsys, code=0)
+    assert found["environment lm-eval"][0].remedy == "quant-action environments --install lm-eval"
+    assert "2,005 items" in found["accuracy"][0].message
+
+
 def test_every_candidate_and_every_layer_that_does_not_fit_is_named(
     workspace: Path, edit_spec: Edit, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,9 +105,11 @@ def test_a_broken_spec_a_broken_model_and_broken_data(workspace: Path, edit_spec
     assert "torch" in found, "the machine is looked at all the same"
 
 
-def test_what_is_not_measured_yet_is_a_finding(edit_spec: Edit, capsys: pytest.CaptureFixture[str]) -> None:
-    path = edit_spec("    facts: {data: data/choice.jsonl, kind: choice}", "    gsm8k: {lm_eval: gsm8k, limit: 5}")
-    assert "lm-evaluation-harness" in findings(path, capsys, code=2)["evaluation"][0].message
+def test_what_the_model_cannot_read_is_a_finding(workspace: Path, edit_spec: Edit, capsys: pytest.CaptureFixture[str]) -> None:
+    config = json.loads((workspace / "model/config.json").read_text())
+    (workspace / "model/config.json").write_text(json.dumps(config | {"max_position_embeddings": 64}))
+    path = edit_spec("gates:\n", "  latency: {prefill: [65]}\ngates:\n")
+    assert findings(path, capsys, code=2)["evaluation"][0].message == "a prompt of 65 tokens is more than the model's context of 64"
 
 
 def test_a_gpu_that_is_not_there(workspace: Path, capsys: pytest.CaptureFixture[str], on: Callable[..., None]) -> None:
@@ -122,7 +141,11 @@ def test_a_container_that_is_too_small_is_told_with_the_job(
 
 
 def test_a_broken_package_is_told_beside_who_asks_for_it(
-    workspace: Path, edit_spec: Edit, capsys: pytest.CaptureFixture[str], on: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    workspace: Path,
+    edit_spec: Edit,
+    capsys: pytest.CaptureFixture[str],
+    on: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     on(machine(), WITHOUT_CUDA)
     error = EngineError("engine theirs of theirs 2.0 cannot be loaded", where="theirs:ENGINE", remedy="Mend theirs.")
@@ -142,8 +165,9 @@ def test_plan_shows_what_each_process_will_take(workspace: Path, capsys: pytest.
     assert main(["plan", str(workspace / "quant.yml"), "--json"]) == 0
     planned: dict[str, Any] = json.loads(capsys.readouterr().out)
     jobs, total = planned["estimates"]["jobs"], planned["estimates"]["total"]
-    assert list(jobs) == ["baseline", "gptq-w4", "bnb-nf4"]
-    assert jobs["baseline"]["quantize"] is None
+    assert list(jobs) == ["baseline", "floor", "gptq-w4", "bnb-nf4"]
+    assert jobs["baseline"]["quantize"] is jobs["floor"]["quantize"] is None
+    assert jobs["floor"]["evaluate"]["disk"] < jobs["baseline"]["evaluate"]["disk"]
     steps = [step for job in jobs.values() for step in job.values() if step]
     assert total["seconds"] == pytest.approx(sum(step["seconds"] for step in steps))
     assert total["disk"] == sum(step["disk"] for step in steps)
@@ -151,9 +175,44 @@ def test_plan_shows_what_each_process_will_take(workspace: Path, capsys: pytest.
     assert all(step["earlier_runs"] == 0 and step["gpu_memory"] is None for step in steps)
     assert main(["plan", str(workspace / "quant.yml")]) == 0
     out = capsys.readouterr().out
-    assert out.count("not measured here yet") == 5
+    assert out.count("not measured here yet") == 6
     assert "still to do" in out
     assert "GPU memory" not in out
+
+
+def test_plan_with_a_release_and_looks(
+    workspace: Path, edit_spec: Edit, capsys: pytest.CaptureFixture[str], on: Callable[..., None]
+) -> None:
+    on(machine(), WITHOUT_CUDA)
+    once = json.loads(planned_json(workspace / "quant.yml", capsys))
+    spec = edit_spec("evaluation:\n", "evaluation:\n  looks: [0.25, 0.5, 1]\n")
+    shutil.copytree(workspace / "model", workspace / "v1.2.0")
+    planned = json.loads(planned_json(spec, capsys, "--release", str(workspace / "v1.2.0")))
+    assert planned["release"]["source"] == "v1.2.0"
+    assert str(workspace) not in json.dumps(planned["release"])
+    assert planned["looks"] == [0.25, 0.5, 1]
+    jobs = planned["estimates"]["jobs"]
+    assert list(jobs) == ["baseline", "floor", "release", "gptq-w4", "bnb-nf4"]
+    # each look is a process that loads the model again
+    assert jobs["bnb-nf4"]["evaluate"]["seconds"] > 2.5 * once["estimates"]["jobs"]["bnb-nf4"]["evaluate"]["seconds"]
+    assert main(["plan", str(spec), "--release", str(workspace / "v1.2.0")]) == 0
+    out = capsys.readouterr().out
+    assert "release: v1.2.0, LlamaForCausalLM" in out
+    assert "looks: after 25%, 50%, 100% of the items" in out
+
+
+def planned_json(spec: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["plan", str(spec), "--json", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_check_looks_at_the_release(workspace: Path, capsys: pytest.CaptureFixture[str], on: Callable[..., None]) -> None:
+    on(machine(), WITHOUT_CUDA)
+    (good,) = findings(workspace / "quant.yml", capsys, "--release", str(workspace / "model"), code=0)["release"]
+    assert good.message.startswith("LlamaForCausalLM, ")
+    found = findings(workspace / "quant.yml", capsys, "--release", str(workspace / "v0"), code=2)
+    assert (found["release"][0].level, found["release"][0].message) == ("error", "no such folder")
+    assert "memory" in found  # all else is looked at, too
 
 
 def test_plan_for_a_gpu_has_its_memory(workspace: Path, capsys: pytest.CaptureFixture[str], on: Callable[..., None]) -> None:

@@ -147,3 +147,12 @@ def test_a_short_text_is_the_first_rows_that_give_the_tokens(tmp_path: Path) -> 
     assert [json.loads(line)["text"][4] for line in (tmp_path / "short.jsonl").read_text().splitlines()] == ["0", "1", "2"]
     shorten(tmp_path / "long.jsonl", tmp_path / "short.jsonl", Encoder(Words()), tokens=1000)
     assert len((tmp_path / "short.jsonl").read_text().splitlines()) == 9
+
+
+def test_a_rehearsal_s_text_is_of_no_slice(tmp_path: Path) -> None:
+    write_rows(tmp_path / "long.jsonl", [{"text": "one two", "slice": "ja"}, {"text": "three four"}])
+    shorten(tmp_path / "long.jsonl", tmp_path / "short.jsonl", Encoder(Words()), tokens=4)
+    assert [json.loads(line) for line in (tmp_path / "short.jsonl").read_text().splitlines()] == [
+        {"text": "one two"},
+        {"text": "three four"},
+    ]

@@ -25,6 +25,7 @@ def test_the_first_failure_gives_the_exit_code(errors: list[Exception | None], c
 
 def test_little_is_asked_of_the_same_candidates(workspace: Path, edit_spec: Callable[[str, str], Path]) -> None:
     edit_spec("samples: 4", "samples: 128")
+    edit_spec("evaluation:\n", "evaluation:\n  looks: [0.5, 1]\n")
     loaded = load_spec(edit_spec("kind: choice}", "kind: choice, limit: 100}"))
     little = ask_little(loaded)
     assert little.spec.candidates == loaded.spec.candidates
@@ -34,6 +35,7 @@ def test_little_is_asked_of_the_same_candidates(workspace: Path, edit_spec: Call
     assert isinstance(task, DataTask)
     assert (task.limit, task.max_tokens) == (4, 8)
     assert little.spec.evaluation.latency is None
+    assert little.spec.evaluation.looks == [1.0]
     assert little.where("candidates", "gptq-w4") == loaded.where("candidates", "gptq-w4")
 
 

@@ -4,6 +4,8 @@ import math
 
 import pytest
 
+from quant_action.judge import judge
+from quant_action.metrics.looks import looks_level
 from quant_action.records import BitsandbytesScheme, Decision, Outcome, Plan
 from quant_action.report import build_report, describe
 from quant_action.store import BASELINE
@@ -69,18 +71,18 @@ def test_a_crash_is_told_with_its_remedy() -> None:
 
 
 def test_a_candidate_that_was_made_but_not_evaluated_shows_its_size() -> None:
-    evaluations = {id: evaluation for id, evaluation in records.EVALUATIONS.items() if id != "bnb-nf4"}
+    subjects = {id: subject for id, subject in records.SUBJECTS.items() if id != "bnb-nf4"}
     report = build_report(
         plan=records.PLAN,
         verdict=records.verdict(),
-        baseline=records.BASELINE_EVALUATION,
+        baseline=records.BASELINE_SUBJECT,
+        release=None,
+        floor=None,
         candidates=records.CANDIDATES,
-        evaluations=evaluations,
+        subjects=subjects,
         runtimes=records.RUNTIMES,
-        speeds={},
         untimed={},
         failures=records.FAILURES,
-        values=records.VALUES,
     )
     row = next(row for row in report.rows if row.id == "bnb-nf4")
     assert (row.size, row.metrics, row.changes) == (5_440_000_000, {}, {})
@@ -91,14 +93,14 @@ def test_the_method_says_whether_runtimes_were_checked() -> None:
         report = build_report(
             plan=plan,
             verdict=records.verdict(),
-            baseline=records.BASELINE_EVALUATION,
+            baseline=records.BASELINE_SUBJECT,
+            release=None,
+            floor=None,
             candidates=records.CANDIDATES,
-            evaluations=records.EVALUATIONS,
+            subjects=records.SUBJECTS,
             runtimes={},
-            speeds={},
             untimed={},
             failures=records.FAILURES,
-            values=records.VALUES,
         )
         return next(fact.text for fact in report.method if fact.label == "Runtime check")
 
@@ -131,3 +133,89 @@ def test_the_method_names_data_by_digest_and_counts_tokens() -> None:
 )
 def test_a_scheme_is_described_for_people(scheme: records.Scheme, words: str) -> None:
     assert describe(scheme) == words
+
+
+def test_the_floor_is_a_row_with_the_gates_against_the_baseline() -> None:
+    floor = records.report().floor
+    assert floor
+    assert (floor.outcome, [check.gate for check in floor.checks]) == (None, ["perplexity_ratio", "accuracy", "top1"])
+    assert 0 < floor.metrics["kl"].value < 0.0001
+    assert records.report().void == ()
+
+
+def test_a_gate_that_fails_on_the_floor_is_void() -> None:
+    report = records.broken_report()
+    assert (report.decision, report.winner) == (Decision.BROKEN, None)
+    assert [check.gate for check in report.void] == ["perplexity_ratio", "accuracy", "top1"]
+
+
+def test_a_release_is_compared_with_by_every_candidate() -> None:
+    report = records.next_report()
+    assert report.release
+    assert report.release.changes["perplexity"].value == pytest.approx(1.02467, abs=1e-5)
+    row = report.rows[0]
+    losses, gains = records.FLIPS[row.id]
+    released_losses, released_gains = 9, 8
+    expected = ((gains - losses) - (released_gains - released_losses)) / sum(records.ITEMS.values())
+    assert row.release_changes["accuracy"].value == pytest.approx(expected)
+    assert row.release_changes["kl"].value == pytest.approx(row.metrics["kl"].value / report.release.metrics["kl"].value)
+    assert records.report().rows[0].release_changes == {}
+
+
+def test_the_trend_is_the_history_and_this_run_s_winner() -> None:
+    report = records.next_report()
+    assert [label for label, _ in report.trend] == ["v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0", "gptq-w4-g128"]
+    assert report.trend[-1][1] == report.rows[0].metrics["kl"].value
+    assert len(records.report().trend) == 1
+
+
+def test_without_a_winner_the_nearest_is_the_undecided_one_with_the_least_divergence() -> None:
+    assert records.report().nearest == "gptq-w4-g128"
+    assert records.broken_report().nearest == "bnb-int8"
+
+
+def test_only_warning_gates_warn_and_are_no_objection() -> None:
+    report = records.report()
+    assert [(warning.id, warning.gate) for warning in report.warnings] == [("bnb-nf4", "top1"), ("gptq-w3-g128", "top1")]
+    assert "top1" not in {objection.gate for objection in report.objections}
+
+
+def test_an_override_of_another_artifact_is_kept_and_lets_nothing_pass() -> None:
+    assert [(note.override.by, note.checks) for note in records.report().overrides] == [("Ana", ())]
+
+
+def test_an_override_of_this_artifact_lets_its_gate_pass_and_is_no_objection() -> None:
+    said = records.OVERRIDES[0].model_copy(update={"artifact": records.digest_of(["artifact", "bnb-nf4"])[:12]})
+    verdict = judge(
+        plan_key=records.PLAN.key,
+        gates=dict.fromkeys(records.SUBJECTS, records.GATES),
+        baseline=records.BASELINE_SUBJECT,
+        release=None,
+        floor=records.FLOOR,
+        candidates=records.SUBJECTS,
+        required=(),
+        choose="smallest",
+        looks=(0.5, 1.0),
+        overrides=(said,),
+    )
+    report = build_report(
+        plan=records.PLAN,
+        verdict=verdict,
+        baseline=records.BASELINE_SUBJECT,
+        release=None,
+        floor=records.FLOOR,
+        candidates=records.CANDIDATES,
+        subjects=records.SUBJECTS,
+        runtimes={},
+        untimed={},
+        failures={},
+    )
+    assert [(check.gate, check.outcome) for note in report.overrides for check in note.checks] == [("accuracy", Outcome.INCONCLUSIVE)]
+    assert "accuracy" not in {objection.gate for objection in report.objections if objection.id == "bnb-nf4"}
+    interval = report.rows[0].changes["accuracy"].interval
+    assert interval
+    assert interval.level == pytest.approx(looks_level((0.5, 1.0)))
+    windows = report.rows[0].changes["perplexity"].interval
+    assert windows
+    assert windows.level == 0.90
+    assert "after 50%, 100% of the items" in next(fact.text for fact in report.method if fact.label == "Looks")

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from quant_action.records import Failure, Plan, SpeedProtocol
+from quant_action.errors import InputError
+from quant_action.records import Failure, Plan, SpeedProtocol, digest_of
 from quant_action.saved_run import load_last_run
-from quant_action.store import BASELINE, Store
+from quant_action.store import BASELINE, FLOOR, RELEASE, Store
 from tests.golden import records
 from tests.unit.speeds import case, speed
 
+FLOORED = records.BASELINE_EVALUATION.model_copy(update={"key": digest_of("floor"), "subject": "floor", "bit_identical": True})
+EVALUATIONS = {BASELINE: records.BASELINE_EVALUATION, FLOOR: FLOORED, **records.EVALUATIONS}
 ASKED = records.PLAN.model_copy(update={"jobs": tuple(job for job in records.PLAN.jobs if job.id in ("gptq-w4-g128", "bnb-nf4"))})
 
 
@@ -23,11 +26,11 @@ def store(tmp_path: Path) -> Store:
     """A run of two candidates, both made and measured; the runtime of one was checked."""
     store = Store(tmp_path)
     run = store.run(ASKED.key)
-    for id in (BASELINE, *(job.id for job in ASKED.jobs)):
-        evaluation = records.BASELINE_EVALUATION if id == BASELINE else records.EVALUATIONS[id]
+    for id in (BASELINE, FLOOR, *(job.id for job in ASKED.jobs)):
+        evaluation = EVALUATIONS[id]
         folder = store.evaluation(evaluation.key)
         folder.mkdir(parents=True)
-        records.VALUES[id].save(folder)
+        records.VALUES[BASELINE if id == FLOOR else id].save(folder)
         evaluation.save(folder / "evaluation.json")
         run.link_evaluation(id, folder)
     for job in ASKED.jobs:
@@ -88,6 +91,30 @@ def test_times_that_are_not_asked_for_are_not_missed(store: Store) -> None:
     assert load_last_run(store, ASKED.name).untimed == {}
 
 
-def test_plans_of_before_the_check_are_still_read() -> None:
-    old = records.PLAN.model_dump(mode="json", exclude={"runtime"})
-    assert Plan.model_validate_json(Plan.model_validate(old).model_dump_json()).runtime is None
+def test_a_run_without_a_floor_is_not_judged(store: Store) -> None:
+    save(store, ASKED)
+    assert load_last_run(store, ASKED.name).floor.evaluation == FLOORED
+    store.run(ASKED.key).evaluation(FLOOR).unlink()
+    with pytest.raises(InputError, match="the last run has no evaluation of the floor") as caught:
+        load_last_run(store, ASKED.name)
+    assert caught.value.remedy == "quant-action evaluate SPEC"
+
+
+def test_a_release_that_was_given_is_never_left_out(store: Store) -> None:
+    """Without one in the plan, what lies in the folder under its name is not looked at."""
+    plan = ASKED.model_copy(update={"release": ASKED.model})
+    save(store, plan)
+    with pytest.raises(InputError, match="the last run has no evaluation of the release") as caught:
+        load_last_run(store, ASKED.name)
+    assert caught.value.remedy == "quant-action evaluate SPEC --release DIR"
+    store.run(plan.key).link_evaluation(RELEASE, store.evaluation(records.EVALUATIONS["bnb-nf4"].key))
+    saved = load_last_run(store, ASKED.name)
+    assert saved.release is not None
+    assert saved.release.evaluation == records.EVALUATIONS["bnb-nf4"]
+    save(store, ASKED)
+    assert load_last_run(store, ASKED.name).release is None
+
+
+def test_plans_of_before_are_still_read() -> None:
+    old = Plan.model_validate(records.PLAN.model_dump(mode="json", exclude={"runtime", "release", "looks"}))
+    assert (old.runtime, old.release, old.looks) == (None, None, (1.0,))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from quant_action.data import item_id
 from quant_action.errors import DataError, EngineError
-from quant_action.records import TaskProtocol
+from quant_action.records import Samples, TaskProtocol
+from quant_action.scorer.batching import Batching
 from quant_action.scorer.choice import continuations, log_likelihoods, score_choice
 from quant_action.scorer.generate import first_line, greedy, score_generate
-from quant_action.scorer.items import batches_by_length, task_rows
-from quant_action.scorer.model import BATCH_TOKENS
+from quant_action.scorer.items import rows_between, task_rows
 from quant_action.scorer.prompt import Encoder
 from tests.unit.scoring import VOCABULARY, WORDS, llama, scored, silent, tokenizer, write_rows
 
@@ -48,17 +48,28 @@ def ids_of(text: str) -> list[int]:
     return list(tokenizer()(text, add_special_tokens=False).input_ids)
 
 
-def test_choices_score_as_one_by_one_without_padding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BATCH_TOKENS, "cpu", 40)  # several batches, and padding in them
+def test_choices_score_as_one_by_one_without_padding(tmp_path: Path) -> None:
     model = llama()
+    small = scored(model, batch_tokens=40)  # several batches, and padding in them
 
-    items = score_choice(scored(model), Encoder(tokenizer()), a_task("choice"), rows_of(tmp_path, "choice", CHOICE_ROWS), progress=silent)
+    items = score_choice(
+        small, Encoder(tokenizer()), a_task("choice"), rows_of(tmp_path, "choice", CHOICE_ROWS), samples="text", progress=silent
+    )
 
     for row, item in zip(CHOICE_ROWS, items, strict=True):
         expected = [naive_log_likelihood(model, [0, *ids_of(row["prompt"])], ids_of(choice)) for choice in row["choices"]]
         best = expected.index(max(expected))
         assert item["scores"] == pytest.approx(expected, abs=1e-5)
-        assert item == {"task": "t", "item": row["id"], "correct": best == row["answer"], "answer": best, "scores": item["scores"]}
+        assert item == {
+            "task": "t",
+            "item": row["id"],
+            "correct": best == row["answer"],
+            "answer": best,
+            "scores": item["scores"],
+            "prompt": row["prompt"],
+            "expected": row["choices"][row["answer"]],
+            "answered": row["choices"][best],
+        }
 
 
 def test_white_space_at_the_end_of_the_prompt_counts_to_the_choice(tmp_path: Path) -> None:
@@ -101,7 +112,7 @@ def test_an_empty_prompt_needs_a_start_token(tmp_path: Path) -> None:
 def test_the_first_of_equal_choices_is_the_answer(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "choice", [{"prompt": "a", "choices": [" b", " c"], "answer": 1}])
 
-    (item,) = score_choice(scored(llama(sharpness=0.0)), Encoder(tokenizer()), a_task("choice"), rows, progress=silent)
+    (item,) = score_choice(scored(llama(sharpness=0.0)), Encoder(tokenizer()), a_task("choice"), rows, samples="text", progress=silent)
 
     assert (item["item"], item["answer"], item["correct"]) == ("1", 0, False)
 
@@ -110,7 +121,7 @@ def test_an_item_longer_than_the_context_is_an_error_with_its_line(tmp_path: Pat
     rows = rows_of(tmp_path, "choice", [CHOICE_ROWS[0], {"prompt": phrase(1, 63), "choices": [" a", " b"], "answer": 1}])
 
     with pytest.raises(DataError, match=r"task.jsonl:2: an item of 65 tokens is longer than the model's context of 64"):
-        score_choice(scored(llama()), Encoder(tokenizer()), a_task("choice"), rows, progress=silent)
+        score_choice(scored(llama()), Encoder(tokenizer()), a_task("choice"), rows, samples="text", progress=silent)
 
 
 def test_scores_that_are_not_finite_are_an_error_not_an_answer(tmp_path: Path) -> None:
@@ -121,7 +132,7 @@ def test_scores_that_are_not_finite_are_an_error_not_an_answer(tmp_path: Path) -
     rows = rows_of(tmp_path, "choice", [CHOICE_ROWS[0], {"prompt": "r", "choices": [" a", " b"], "answer": 1, "id": "bad"}])
 
     with pytest.raises(EngineError, match="item 'bad' of task t are not finite"):
-        score_choice(parts, Encoder(tokenizer()), a_task("choice"), rows, progress=silent)
+        score_choice(parts, Encoder(tokenizer()), a_task("choice"), rows, samples="text", progress=silent)
 
 
 def naive_greedy(model: Any, prompt: list[int], max_tokens: int) -> list[int]:
@@ -140,8 +151,9 @@ def test_a_greedy_batch_writes_what_each_prompt_gets_alone() -> None:
 
     written = greedy(scored(model), prompts, max_tokens=10, complete=lambda ids: False, where=[""] * 7)
 
-    assert written == [naive_greedy(model, prompt, 10) for prompt in prompts]
-    assert len({tuple(ids) for ids in written}) > 3
+    assert [answer.ids for answer in written] == [naive_greedy(model, prompt, 10) for prompt in prompts]
+    assert [answer.ended for answer in written] == [len(answer.ids) < 10 for answer in written]
+    assert len({tuple(answer.ids) for answer in written}) > 3
 
 
 def always(*tokens: str) -> Any:
@@ -171,19 +183,73 @@ def always(*tokens: str) -> Any:
 def test_an_answer_ends_where_the_model_the_line_or_the_budget_ends(tmp_path: Path, tokens: list[str], output: str) -> None:
     rows = rows_of(tmp_path, "generate", [{"prompt": "a", "answer": f" {output} "}, {"prompt": "a", "answer": output + "!"}])
 
-    items = score_generate(scored(always(*tokens)), Encoder(tokenizer()), a_task("generate"), rows, progress=silent)
+    items = score_generate(scored(always(*tokens)), Encoder(tokenizer()), a_task("generate"), rows, samples="text", progress=silent)
 
-    assert items == [
-        {"task": "t", "item": "1", "correct": True, "output": output},
-        {"task": "t", "item": "2", "correct": False, "output": output},
+    assert [(item["correct"], item["output"], item["answered"]) for item in items] == [(True, output, output), (False, output, output)]
+    assert [item["expected"] for item in items] == [output, f"{output}!"]
+    ended = "</s>" in tokens or "\n" in tokens
+    assert [(item["ended"], item["degenerate"]) for item in items] == [(ended, None if ended else "no end")] * 2
+
+
+def test_an_answer_that_loops_or_says_nothing_is_degenerate(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "generate", [{"prompt": "a", "answer": "b"}])
+    looping = score_generate(
+        scored(always("a", " b", " a", " b")),
+        Encoder(tokenizer()),
+        a_task("generate", max_tokens=40),
+        rows,
+        samples="text",
+        progress=silent,
+    )
+    silence = score_generate(scored(always("a", "</s>")), Encoder(tokenizer()), a_task("generate"), rows, samples="text", progress=silent)
+    assert [(item["degenerate"], item["ended"], len(item["ids"])) for item in looping] == [("loop", False, 40)]
+    assert [(item["degenerate"], item["ended"], item["ids"]) for item in silence] == [("empty", True, [])]
+
+
+def test_what_an_item_is_of_stands_in_its_values(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "a", "choices": [" b", " c"], "answer": 0, "slice": "ja", "group": "p1"},
+        {"prompt": "a", "choices": ["b", "c"], "answer": 0},
     ]
+    items = score_choice(
+        scored(llama()), Encoder(tokenizer()), a_task("choice"), rows_of(tmp_path, "choice", rows), samples="text", progress=silent
+    )
+    assert [(item.get("slice"), item.get("group")) for item in items] == [("ja", "p1"), (None, None)]
+
+
+def test_texts_for_people_are_cut_and_the_output_is_not(tmp_path: Path) -> None:
+    output = " ".join(["b"] * 250)
+    rows = rows_of(tmp_path, "generate", [{"prompt": "a", "answer": f"{output} c"}])
+    model = scored(always("a", " b", " b"))
+    (item,) = score_generate(model, Encoder(tokenizer()), a_task("generate", max_tokens=50), rows, samples="text", progress=silent)
+    assert item["output"] == " ".join(["b"] * 50)
+    assert item["expected"] == output[:399] + "…"
+    assert item["answered"] == item["output"]
+
+
+@pytest.mark.parametrize("kind", ["choice", "generate"])
+def test_hash_only_keeps_no_word(tmp_path: Path, kind: Literal["choice", "generate"]) -> None:
+    row: dict[str, Any] = {"prompt": "a b", "id": "q", "slice": "s", "group": "g"}
+    row |= {"choices": [" c", " d"], "answer": 0} if kind == "choice" else {"answer": "c"}
+    score = score_choice if kind == "choice" else score_generate
+    model, rows = scored(llama()), rows_of(tmp_path, kind, [row])
+
+    def item(samples: Samples) -> dict[str, Any]:
+        return score(model, Encoder(tokenizer()), a_task(kind), rows, samples=samples, progress=silent)[0]
+
+    open, closed = item("text"), item("hash-only")
+    facts = {"answer"} if kind == "choice" else {"ended", "degenerate"}
+    assert closed.keys() == {"task", "item", "correct", "slice", "group", "prompt_sha256", "answered_sha256"} | facts
+    assert {key: closed[key] for key in facts | {"correct"}} == {key: open[key] for key in facts | {"correct"}}
+    assert closed["prompt_sha256"] == hashlib.sha256(b"a b").hexdigest()
+    assert closed["answered_sha256"] == hashlib.sha256(f"a b\0{open['answered']}".encode()).hexdigest()
 
 
 def test_an_answer_that_would_not_fit_is_an_error_with_its_line(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "generate", [{"prompt": phrase(1, 60), "answer": "a"}])
 
     with pytest.raises(DataError, match=r"task.jsonl:1: an item with its answer of 67 tokens"):
-        score_generate(scored(llama()), Encoder(tokenizer()), a_task("generate"), rows, progress=silent)
+        score_generate(scored(llama()), Encoder(tokenizer()), a_task("generate"), rows, samples="text", progress=silent)
 
 
 def test_generation_that_is_not_finite_names_the_line(tmp_path: Path) -> None:
@@ -194,7 +260,7 @@ def test_generation_that_is_not_finite_names_the_line(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, "generate", [{"prompt": "a b", "answer": "a"}, {"prompt": "r", "answer": "a"}])
 
     with pytest.raises(EngineError, match=r"task.jsonl:2: the hidden states of this item are not finite"):
-        score_generate(parts, Encoder(tokenizer()), a_task("generate"), rows, progress=silent)
+        score_generate(parts, Encoder(tokenizer()), a_task("generate"), rows, samples="text", progress=silent)
 
 
 @pytest.mark.parametrize(("text", "line"), [("\n  a b \nc", "a b"), ("", ""), ("a", "a"), (" \n\n", "")])
@@ -217,6 +283,17 @@ def test_a_larger_limit_adds_items_and_swaps_none(tmp_path: Path) -> None:
     assert len(chosen[-1]) == 9
 
 
+@pytest.mark.parametrize("limit", [None, 5])
+def test_looks_ask_every_row_once_in_the_order_of_the_file(tmp_path: Path, limit: int | None) -> None:
+    rows = rows_of(tmp_path, "choice", CHOICE_ROWS, limit=limit)
+
+    asked = [rows_between(rows, after=after, upto=upto) for after, upto in pairwise((0, 0.25, 0.5, 1))]
+
+    assert [len(portion) for portion in asked] == ([3, 2, 4] if limit is None else [2, 1, 2])
+    assert sorted(row.line for portion in asked for row in portion) == [row.line for row in rows]
+    assert all([row.line for row in portion] == sorted(row.line for row in portion) for portion in asked)
+
+
 def test_a_row_of_another_kind_is_an_error_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"task.jsonl:2"):
         rows_of(tmp_path, "choice", [CHOICE_ROWS[0], {"prompt": "a", "answer": "b"}])
@@ -224,10 +301,24 @@ def test_a_row_of_another_kind_is_an_error_with_its_line(tmp_path: Path) -> None
 
 @given(lengths=st.lists(st.integers(1, 50), max_size=30), tokens=st.integers(1, 120))
 def test_batches_hold_everything_once_and_no_more_than_allowed(lengths: list[int], tokens: int) -> None:
-    batches = batches_by_length(lengths, tokens=tokens)
+    batches = Batching(tokens=tokens).by_length(lengths)
 
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    assert all(len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= tokens for batch in batches)
+    other = Batching(tokens=tokens).other().by_length(lengths)
+
+    for found, most in ((batches, tokens), (other, tokens // 2)):
+        assert sorted(index for batch in found for index in batch) == list(range(len(lengths)))
+        assert all(len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= most for batch in found)
+        assert all(lengths[batch[0]] == max(lengths[index] for index in batch) for batch in found)
+
+
+def test_the_other_batching_starts_at_the_other_end() -> None:
+    usual = Batching(tokens=12)
+
+    assert usual.in_order(5, 6) == [range(2), range(2, 4), range(4, 5)]
+    assert usual.other().in_order(5, 6) == [range(n, n + 1) for n in (4, 3, 2, 1, 0)]
+    assert usual.in_order(2, 100) == [range(1), range(1, 2)]
+    assert usual.by_length([3, 5, 3, 3, 1]) == [[1, 0], [2, 3, 4]]
+    assert usual.other().by_length([3, 5, 3, 3, 1]) == [[0, 4], [3, 2], [1]]
 
 
 def test_log_likelihoods_keep_the_order_they_were_asked_in(tmp_path: Path) -> None:

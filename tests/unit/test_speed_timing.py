@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,10 +101,15 @@ ASKED = SpeedProtocol(prefill=(8,), decode=3, batch=(2,), prompt=4, pairs=(6, 6)
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    """Twice the same model, none of whose layers need be quantized."""
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """Twice the same model, none of whose layers need be quantized.
+
+    What the test run holds already is kept from the collector, which would look at all of it, for a second, before every case.
+    """
     folder = save(random_model("llama"), tmp_path / "model")
-    return Bench(folders={"baseline": folder, "candidate": folder}, layers=[], device="cpu", asked=ASKED, progress=silent)
+    gc.freeze()
+    yield Bench(folders={"baseline": folder, "candidate": folder}, layers=[], device="cpu", asked=ASKED, progress=silent)
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize(("together", "turns", "figures"), [(True, "runs", 6), (False, "blocks", 2)])
