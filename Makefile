@@ -13,7 +13,7 @@ demo: $(VENV)/.run
 
 test: check
 	$(MAKE) --jobs=3 modern legacy lm-eval
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --dist loadgroup
 
 check: $(VENV)/.test
 	$(VENV)/bin/ruff check .
