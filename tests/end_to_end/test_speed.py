@@ -11,7 +11,7 @@ import pytest
 
 from quant_action.records import Failure, Outcome, Speed, Verdict
 
-from .conftest import Ended, Finished, copy_example
+from .conftest import Ended, Finished
 from .conftest import quant_action as command
 
 pytestmark = pytest.mark.end_to_end
@@ -24,6 +24,9 @@ candidates:
   bnb-nf4: {method: bitsandbytes, type: nf4}
 evaluation:
   text: {data: data/heldout.jsonl, window: 128}
+  tasks:
+    facts: {data: data/choice.jsonl, kind: choice}
+    answers: {data: data/generate.jsonl, kind: generate}
   latency: {prefill: [16], decode: 4}
 gates:
   size: {max: 1MB}
@@ -31,11 +34,10 @@ gates:
 
 
 @pytest.fixture(scope="module")
-def timed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Tests only look at it, or copy it first."""
-    folder = copy_example(tmp_path_factory.mktemp("speed") / "tiny-llama")
-    text = folder / "data/heldout.jsonl"
-    text.write_text("".join(text.read_text().splitlines(keepends=True)[:4]))
+def timed(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """What is made and evaluated is taken from the session's run, so that only timing takes time. Tests look at it, or copy it first."""
+    folder = tmp_path_factory.mktemp("speed") / "tiny-llama"
+    shutil.copytree(finished.folder, folder, symlinks=True)
     (folder / "quant.yml").write_text(SPEC)
     return Finished(folder, command("run", cwd=folder))
 
@@ -57,6 +59,7 @@ def judged_on_speed(finished: Finished, level: str = "error") -> dict[str, Any]:
 
 def test_a_candidate_is_timed_beside_the_baseline(timed: Finished) -> None:
     assert timed.ended.code == 0, timed.ended.err
+    assert timed.ended.err.count("cached") == 4, "baseline, floor, and the candidate twice"
     record = Speed.load(timed.run / "speeds/bnb-nf4.json")
     assert [case.case.id for case in record.cases] == ["prefill-16-b1", "decode-4-b1"]
     assert record.kernels == {"Linear4bit": 28}
