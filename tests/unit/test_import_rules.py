@@ -23,7 +23,7 @@ LAYERS = {
     **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "evidence"), CHOICES),
     **dict.fromkeys(("runtimes", "rehearsal", "harness", "speed"), CHOICES),
     **dict.fromkeys(("init", "plan", "quantize", "evaluate", "check_runtime", "measure_speed", "judge", "report", "check"), STAGES),
-    **dict.fromkeys(("pipeline", "preflight", "rehearse"), PIPELINE),
+    **dict.fromkeys(("pipeline", "preflight", "rehearse", "github"), PIPELINE),
     **dict.fromkeys(("cli", "commands", "asking", "console", "__main__"), CLI),
 }
 HEAVY = {"torch", "transformers", "accelerate", "bitsandbytes", "greenlet", "datasets", "lm_eval"}
@@ -38,7 +38,7 @@ HEAVY_HOMES = (
     "quant_action.harness.worker",
     "quant_action.harness.tasks",
 )
-LAZY = {"scipy", "matplotlib", "huggingface_hub"}
+LAZY = {"scipy", "matplotlib", "huggingface_hub", "httpx"}
 """Light enough for the host, too slow for `--help`: imported inside functions."""
 
 
