@@ -17,8 +17,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import count
+from functools import cache, cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -26,6 +25,8 @@ from urllib.parse import urlsplit
 from quant_action.errors import InputError, RemoteError, RemoteMissing, RemoteRefused, RemoteUncertain
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 Found = TypeVar("Found")
@@ -105,7 +106,7 @@ class GitHub:
             "X-GitHub-Api-Version": "2022-11-28",
             "User-Agent": "quant_action",
         }
-        return httpx.Client(headers=headers, timeout=self.patience.timeout, follow_redirects=False)
+        return httpx.Client(headers=headers, timeout=self.patience.timeout, verify=_trusted(), follow_redirects=False)
 
     @cached_property
     def login(self) -> str:
@@ -123,12 +124,14 @@ class GitHub:
         """The JSON at a path below the repository, such as `pulls/7`."""
         return self._request("GET", self._address(path), query=query, repeatable=True)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Raises `RemoteUncertain` where it may have been done: look before it is sent again."""
-        return self._request("POST", self._address(path), body=body)
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What was made. Raises `RemoteUncertain` where it may have been made: look before it is sent again."""
+        return _made(self._request("POST", self._address(path), body=body), f"POST /repos/{self.repository}/{path}")
 
-    def patch(self, path: str, body: Mapping[str, Any], *, repeatable: bool = True) -> Any:
-        return self._request("PATCH", self._address(path), body=body, repeatable=repeatable)
+    def patch(self, path: str, body: Mapping[str, Any], *, repeatable: bool = True) -> dict[str, Any]:
+        """What it became; not `repeatable` where a second time would change it again."""
+        made = self._request("PATCH", self._address(path), body=body, repeatable=repeatable)
+        return _made(made, f"PATCH /repos/{self.repository}/{path}")
 
     def delete(self, path: str) -> None:
         """Also succeeds where there is nothing to delete."""
@@ -174,7 +177,9 @@ class GitHub:
         import httpx
 
         where = f"{method} {urlsplit(address).path}"
-        for attempt in count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 status, headers, content = self._send(method, address, query, body)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -222,6 +227,14 @@ class GitHub:
 
 class _TooSlow(Exception):
     """Or too long."""
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificate authorities: a tenth of a second to read."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def _backoff(attempt: int) -> float:
@@ -278,6 +291,12 @@ def _parse(content: bytes, where: str) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError):
         raise _garbled(where) from None
+
+
+def _made(answer: Any, where: str) -> dict[str, Any]:
+    if not isinstance(answer, dict) or type(answer.get("id")) is not int:
+        raise _garbled(where)
+    return answer
 
 
 def _garbled(where: str) -> RemoteUncertain:
