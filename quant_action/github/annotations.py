@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from quant_action.errors import QuantActionError
 from quant_action.formats.interface import Objection, Report
 from quant_action.formats.wording import clean
 from quant_action.records import Decision, Outcome
@@ -34,19 +35,33 @@ def annotations_of(report: Report, spec: str) -> list[Annotation]:
 
     Failures are what keeps a run from being approved; what an approved run's other candidates fail is a warning.
     """
+    void = [
+        Objection(id=report.baseline.id, outcome=Outcome.VOID, gate=check.gate, text=check.reason, where=check.where)
+        for check in report.void
+    ]
     found: dict[tuple[int, Level], list[Objection]] = {}
-    for objection in (*report.objections, *report.warnings):
-        match = PLACE.fullmatch(objection.where or "")
-        if match is None or match["file"] != PurePosixPath(spec).name:
-            continue
-        found.setdefault((int(match["line"]), _level(objection, report)), []).append(objection)
-    for check in report.void:
-        match = PLACE.fullmatch(check.where or "")
-        if match is not None and match["file"] == PurePosixPath(spec).name:
-            objection = Objection(id=report.baseline.id, outcome=Outcome.VOID, gate=check.gate, text=check.reason, where=check.where)
-            found.setdefault((int(match["line"]), "failure"), []).append(objection)
+    for objection in (*void, *report.objections, *report.warnings):
+        if (line := _line(objection.where or "", spec)) is not None:
+            found.setdefault((line, _level(objection, report)), []).append(objection)
     order = sorted(found, key=lambda place: (("failure", "warning", "notice").index(place[1]), place[0]))
     return [_annotation(spec, line, level, found[line, level]) for line, level in order[:MOST]]
+
+
+def annotations_of_error(error: QuantActionError, spec: str) -> list[Annotation]:
+    """One for each line of the message that begins with a place in the spec."""
+    found = []
+    for text in str(error).splitlines():
+        place, _, message = text.partition(": ")
+        if message and (line := _line(place, spec)) is not None:
+            said = clean(f"{message} {error.remedy or ''}", MESSAGE)
+            found.append(Annotation(path=spec, line=line, level="failure", title=f"quant_action: {type(error).__name__}", message=said))
+    return found[:MOST]
+
+
+def _line(where: str, spec: str) -> int | None:
+    """Of a place as an error or a gate gives it: the spec as it was named on the command line, line and column."""
+    match = PLACE.fullmatch(where)
+    return int(match["line"]) if match and PurePosixPath(match["file"]).name == PurePosixPath(spec).name else None
 
 
 def _level(objection: Objection, report: Report) -> Level:

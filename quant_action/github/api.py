@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 REPOSITORY = re.compile(r"(?!\.{1,2}/)[A-Za-z0-9._-]{1,100}/(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ADDRESS = re.compile(r"(https://[A-Za-z0-9.-]+|http://(127\.0\.0\.1|localhost))(:\d{1,5})?(/[A-Za-z0-9._/-]*)?")
+"""Where a token may go: over TLS, or to this machine."""
 MAX_ANSWER = 16 * 2**20
 """Bytes."""
 PER_PAGE = 100
@@ -73,8 +74,7 @@ class GitHub:
                 "no token, or one with characters that no token has", where="GITHUB_TOKEN", remedy="Set it to ${{ github.token }}."
             )
         for name, url in (("GITHUB_API_URL", self.url), ("GITHUB_GRAPHQL_URL", self.graphql_url)):
-            parts = urlsplit(url)
-            if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+            if not ADDRESS.fullmatch(url):
                 raise InputError("a token is sent over https only", where=name, remedy="Let the runner set it.")
         self._left = self.patience.waiting
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from quant_action.errors import InputError, RemoteMissing
-from quant_action.github.api import LOOPBACK, REPOSITORY, GitHub
+from quant_action.github.api import ADDRESS, REPOSITORY, GitHub
 
 LIMIT = 32 * 2**20
 """Bytes of a payload; GitHub's own limit is 25 MB."""
@@ -44,7 +44,7 @@ class Event:
     fork: bool = False
     """Whether the commit comes from another repository, so that its code and the record that it uploads are not to be trusted."""
     branch: str | None = None
-    """`owner:branch` that a `workflow_run` ran on."""
+    """`owner:branch` that a `workflow_run` ran on; None where they were deleted."""
     remark: Remark | None = None
 
 
@@ -65,14 +65,15 @@ def read_event(environ: Mapping[str, str]) -> Event:
                 fork=payload.repository_of("pull_request", "head", "repo") != repository.casefold(),
             )
         case "workflow_run":
-            owner = payload.text(LOGIN, "workflow_run", "head_repository", "owner", "login")
+            owner = payload.find("workflow_run", "head_repository", "owner", "login")
             branch = payload.find("workflow_run", "head_branch")
+            known = isinstance(owner, str) and LOGIN.fullmatch(owner) and isinstance(branch, str) and 0 < len(branch) <= 1000
             return Event(
                 name=name,
                 repository=repository,
                 head=payload.sha("workflow_run", "head_sha"),
                 fork=payload.repository_of("workflow_run", "head_repository") != repository.casefold(),
-                branch=f"{owner}:{branch}" if isinstance(branch, str) and 0 < len(branch) <= 1000 else None,
+                branch=f"{owner}:{branch}" if known else None,
             )
         case "issue_comment":
             if not isinstance(payload.find("issue", "pull_request"), dict):
@@ -136,9 +137,7 @@ def path_in_repository(environ: Mapping[str, str], path: Path) -> str:
 def file_address(environ: Mapping[str, str], commit: str, path: str) -> str | None:
     """`Report.links`: where GitHub shows a file of the repository at a commit; None where that is not known."""
     server, repository = environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_REPOSITORY", "")
-    parts = urlsplit(server)
-    plain = re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d+)?/?", server)
-    if not plain or (parts.scheme == "http" and parts.hostname not in LOOPBACK) or not REPOSITORY.fullmatch(repository):
+    if not ADDRESS.fullmatch(server) or not REPOSITORY.fullmatch(repository):
         return None
     if not SHA.fullmatch(commit) or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         return None
