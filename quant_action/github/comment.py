@@ -18,7 +18,7 @@ ATTEMPTS = 3
 LIMIT = 65_536
 """UTF-8 bytes; GitHub's own limit is said to be as many characters."""
 
-STALE = "> [!WARNING]\n> **Out of date.** This is the result for {old}; {new} is being evaluated.\n\n"
+STALE = "> [!WARNING]\n> **Out of date.** This is the result for {old}; {new} was pushed since.\n\n"
 NOTE = re.compile(r"\A> \[!WARNING\]\n> \*\*Out of date\.\*\*[^\n]*\n\n")
 WAITING = "### ⏳ Being evaluated\n\n{new} is being evaluated; the result will stand here.\n"
 FIRST = re.compile(r"\A<!-- quant_action:report:v1:[^\n]* -->\s*")
@@ -45,12 +45,17 @@ def publish(github: GitHub, *, pull: int, spec: str, head: str, report: str) -> 
     return str(comment.get("html_url", ""))
 
 
-def begin(github: GitHub, *, pull: int, spec: str, head: str) -> str:
-    """Address of the comment, which now says that `head` is being evaluated and that what it shows is of an earlier commit."""
+def begin(github: GitHub, *, pull: int, spec: str, head: str) -> str | None:
+    """Address of the comment, which now says that `head` is being evaluated, or that what it shows is of an earlier commit.
+
+    None, and nothing is written, where a later push has overtaken `head` already.
+    """
+    if _head_of(github, pull) != head:
+        return None
 
     def write(old: str) -> str:
         known = judged(old)
-        if known is None or old == waiting(spec, known):
+        if known is None or old.replace("\r\n", "\n").rstrip() == waiting(spec, known):
             return waiting(spec, head)
         return old if known == head else stale(spec, old, head)
 
@@ -60,7 +65,7 @@ def begin(github: GitHub, *, pull: int, spec: str, head: str) -> str:
 
 def compose(spec: str, head: str, report: str) -> str:
     """A comment's text. Raises `InputError` for one that GitHub would not take."""
-    comment = f"{marker(spec)}\n<!-- quant_action:head:{head} -->\n\n{FIRST.sub('', report)}"
+    comment = f"{marker(spec)}\n<!-- quant_action:head:{head} -->\n\n{FIRST.sub('', report)}".rstrip()
     if len(comment.encode()) > LIMIT:
         raise InputError(
             f"the comment has {len(comment.encode()):,} bytes; GitHub takes {LIMIT:,}", where=spec, remedy="Shorten the report."

@@ -67,7 +67,13 @@ def read_event(environ: Mapping[str, str]) -> Event:
         case "workflow_run":
             owner = payload.find("workflow_run", "head_repository", "owner", "login")
             branch = payload.find("workflow_run", "head_branch")
-            known = isinstance(owner, str) and LOGIN.fullmatch(owner) and isinstance(branch, str) and 0 < len(branch) <= 1000
+            known = (
+                isinstance(owner, str)
+                and LOGIN.fullmatch(owner)
+                and isinstance(branch, str)
+                and 0 < len(branch) <= 1000
+                and branch.isprintable()
+            )
             return Event(
                 name=name,
                 repository=repository,
@@ -79,7 +85,10 @@ def read_event(environ: Mapping[str, str]) -> Event:
             if not isinstance(payload.find("issue", "pull_request"), dict):
                 raise InputError("the comment is not on a pull request", where="GITHUB_EVENT_PATH", remedy="Let the job run on those only.")
             text = payload.find("comment", "body")
-            remark = Remark(text=text if isinstance(text, str) else "", login=payload.text(LOGIN, "comment", "user", "login"))
+            remark = Remark(
+                text=text.encode(errors="replace").decode() if isinstance(text, str) else "",
+                login=payload.text(LOGIN, "comment", "user", "login"),
+            )
             return Event(name=name, repository=repository, head=None, pull=payload.number("issue", "number"), remark=remark)
         case "push":
             before = payload.sha("before")
@@ -126,12 +135,15 @@ def may_write(github: GitHub, login: str) -> bool:
 
 
 def path_in_repository(environ: Mapping[str, str], path: Path) -> str:
-    """A file's path from the repository's root. Raises `InputError` for one that lies outside."""
+    """A file's path from the repository's root. Raises `InputError` for one that lies outside, or that cannot be shown."""
     root = Path(environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
     try:
-        return path.resolve().relative_to(root).as_posix()
+        inside = path.resolve().relative_to(root).as_posix()
     except ValueError:
         raise InputError("lies outside the repository", where=str(path), remedy="Keep the spec in the repository.") from None
+    if not inside.isprintable():
+        raise InputError(f"has characters that cannot be shown: {ascii(inside)}", where="the spec's path", remedy="Rename it.")
+    return inside
 
 
 def file_address(environ: Mapping[str, str], commit: str, path: str) -> str | None:

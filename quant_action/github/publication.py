@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from quant_action.errors import InputError, RemoteError, RemoteRefused
+from quant_action.errors import InputError, RemoteError
 from quant_action.formats.interface import Report
 from quant_action.formats.markdown import MARKDOWN
 from quant_action.formats.markdown.inert import escape
@@ -17,7 +17,7 @@ from quant_action.github.annotations import annotations_of
 from quant_action.github.api import GitHub
 from quant_action.github.event import Event
 
-READ_ONLY = "This run's token may only read, as on a pull request from a fork: the result stands here and in the exit code."
+ELSEWHERE = "The result stands in the summary and in the exit code."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def publish(report: Report, *, spec: str, event: Event, github: GitHub | None, e
             ),
         )
     published = Published(comment_url=comment_url, check_url=check_url, notes=tuple(notes))
-    summary.append_summary(environ, "\n\n".join([*(f"> {escape(note)}" for note in dict.fromkeys(notes)), markdown]))
+    summary.append_summary(environ, "\n\n".join([*(f"> {escape(note, 1000)}" for note in dict.fromkeys(notes)), markdown]))
     return published
 
 
@@ -68,11 +68,9 @@ def announce(*, spec: str, event: Event, github: GitHub) -> Published:
     return Published(comment_url=url, notes=tuple(notes))
 
 
-def _try(what: str, notes: list[str], do: Callable[[], str]) -> str | None:
+def _try(what: str, notes: list[str], do: Callable[[], str | None]) -> str | None:
     try:
         return do()
-    except RemoteRefused as error:
-        notes.append(f"No {what}: {error} {READ_ONLY} {error.remedy}")
     except (RemoteError, InputError) as error:
-        notes.append(f"No {what}: {error}. {error.remedy}")
+        notes.append(f"No {what}: {error}. {error.remedy} {ELSEWHERE}")
     return None

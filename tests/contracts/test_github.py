@@ -15,7 +15,7 @@ import pytest
 from quant_action.errors import InputError, RemoteError, RemoteMissing, RemoteRefused, RemoteUncertain
 from quant_action.formats.markdown import MARKDOWN
 from quant_action.formats.markdown.inert import marker
-from quant_action.github import checks, comment
+from quant_action.github import api, checks, comment
 from quant_action.github.annotations import Annotation
 from quant_action.github.api import GitHub, Patience
 from quant_action.github.event import Event, may_write, read_event, resolve
@@ -69,7 +69,7 @@ def test_a_report_is_one_comment_and_one_check_run(server: GitHubServer, tmp_pat
     lines = body.splitlines()
     assert lines[:2] == [marker(SPEC), f"<!-- quant_action:head:{HEAD} -->"]
     assert body.count("quant_action:report:") == 1
-    assert MARKDOWN.render(next_report()).partition("\n\n")[2] in body
+    assert MARKDOWN.render(next_report()).partition("\n\n")[2].rstrip() in body
     [run] = server.checks.values()
     assert (run["name"], run["conclusion"], run["head_sha"]) == (f"quant_action: {SPEC}", "success", HEAD)
     assert {annotation["path"] for annotation in server.annotations[102]} <= {SPEC}
@@ -81,7 +81,7 @@ def test_a_second_report_replaces_the_first(server: GitHubServer) -> None:
         first = write(github, report="old\n")
         assert write(github, report="new\n") == first
     [body] = server.bodies(7)
-    assert body.endswith("\nnew\n")
+    assert body.endswith("\nnew")
 
 
 def test_two_specs_have_two_comments(server: GitHubServer) -> None:
@@ -89,8 +89,8 @@ def test_two_specs_have_two_comments(server: GitHubServer) -> None:
         assert write(github, spec="a/quant.yml") != write(github, spec="b/quant.yml")
         write(github, spec="a/quant.yml", report="again\n")
     first, second = server.bodies(7)
-    assert first.endswith("again\n")
-    assert second.endswith("the report\n")
+    assert first.endswith("again")
+    assert second.endswith("the report")
 
 
 def test_somebody_elses_comment_with_our_marker_is_not_ours(server: GitHubServer) -> None:
@@ -163,10 +163,11 @@ def test_a_new_push_marks_the_old_result_and_its_own_replaces_both(server: GitHu
         for head in (NEWER, NEWEST):
             server.pull(7, head=head)
             announce(spec=SPEC, event=on_pull(head), github=github)
+            assert announce(spec=SPEC, event=on_pull(), github=github).comment_url is None  # a job of the first push, late
             [body] = server.bodies(7)
             assert body.count("Out of date") == 1
-            assert f"the result for <code>{HEAD[:10]}</code>; <code>{head[:10]}</code> is being evaluated" in body
-            assert body.endswith("the report\n")
+            assert f"the result for <code>{HEAD[:10]}</code>; <code>{head[:10]}</code> was pushed since" in body
+            assert body.endswith("the report")
         write(github, NEWEST, "new\n")
     assert server.bodies(7) == [comment.compose(SPEC, NEWEST, "new\n")]
 
@@ -329,6 +330,19 @@ def test_an_unreachable_server_is_an_error_with_a_place() -> None:
         github.get("pulls/7")
 
 
+def test_an_answer_that_does_not_come_or_does_not_end_is_given_up(server: GitHubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with client(server, attempts=2) as github:
+        github.patience = Patience(attempts=2, timeout=0.2)
+        server.before = lambda number: time.sleep(0.4)
+        with pytest.raises(RemoteUncertain, match="ReadTimeout"):
+            github.get("pulls/7")
+        assert len(server.requests) == 2
+    server.before = lambda number: None
+    monkeypatch.setattr(api, "MAX_ANSWER", 10_000)
+    with client(server) as github, pytest.raises(RemoteUncertain, match="the answer was lost"):
+        github.get("pulls/7")
+
+
 def test_a_redirect_is_not_followed_with_the_token(server: GitHubServer) -> None:
     with GitHubServer() as other:
         server.faults[1] = Fault(307, {"Location": f"{other.url}/repos/acme/support/pulls/7"})
@@ -344,7 +358,7 @@ def test_a_token_that_may_only_read_degrades_to_the_summary(server: GitHubServer
         found = publish(next_report(), spec=SPEC, event=on_pull(fork=True), github=github, environ=environ)
     assert (found.comment_url, found.check_url) == (None, None)
     assert [note.partition(":")[0] for note in found.notes] == ["No comment", "No check run"]
-    assert all("may only read" in note for note in found.notes)
+    assert all("a pull request from a fork never has them" in note for note in found.notes)
     shown = (tmp_path / "summary").read_text("utf-8")
     assert shown.startswith("> No comment: ")
     assert MARKDOWN.render(next_report()).strip() in shown

@@ -62,6 +62,12 @@ def test_a_workflow_run_says_where_it_ran_and_its_list_of_pull_requests_is_not_r
     assert (gone.head, gone.fork, gone.branch) == (HEAD, True, None)
 
 
+@pytest.mark.parametrize("branch", ["", "a\nb", "\ud800", "x" * 2000, 7, None])
+def test_a_branch_that_git_would_not_have_is_none(tmp_path: Path, branch: Any) -> None:
+    run = {"head_sha": HEAD, "head_branch": branch, "head_repository": {"full_name": "mallory/support", "owner": {"login": "mallory"}}}
+    assert read(tmp_path, "workflow_run", {"workflow_run": run}).branch is None
+
+
 def test_any_other_event_is_about_the_commit_that_the_runner_names(tmp_path: Path) -> None:
     assert read(tmp_path, "schedule", {}, GITHUB_SHA=HEAD) == Event(name="schedule", repository=REPOSITORY, head=HEAD)
     with pytest.raises(InputError, match="not a commit"):
@@ -141,6 +147,8 @@ def test_a_spec_lies_in_the_repository(tmp_path: Path) -> None:
     (tmp_path / "work/models").mkdir(parents=True)
     (tmp_path / "work/link.yml").symlink_to("/etc/passwd")
     assert path_in_repository(environ, tmp_path / "work/models/../models/quant.yml") == "models/quant.yml"
+    with pytest.raises(InputError, match="cannot be shown"):
+        path_in_repository(environ, tmp_path / "work/a\n::error::.yml")
     for path in (tmp_path / "quant.yml", tmp_path / "work/link.yml"):
         with pytest.raises(InputError, match="outside the repository"):
             path_in_repository(environ, path)
