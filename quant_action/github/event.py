@@ -142,7 +142,7 @@ def path_in_repository(environ: Mapping[str, str], path: Path) -> str:
     except ValueError:
         raise InputError("lies outside the repository", where=str(path), remedy="Keep the spec in the repository.") from None
     if not inside.isprintable():
-        raise InputError(f"has characters that cannot be shown: {ascii(inside)}", where="the spec's path", remedy="Rename it.")
+        raise InputError(f"has characters that cannot be shown: {inside!a}", where="the spec's path", remedy="Rename it.")
     return inside
 
 
