@@ -115,8 +115,8 @@ class GitHub:
         An installation's token may not read `/user`; GraphQL's `viewer` answers every kind of token.
         """
         answer = self._request("POST", self.graphql_url, body={"query": "query { viewer { login } }"}, repeatable=True)
-        viewer = (answer.get("data") or {}).get("viewer") if isinstance(answer, dict) else None
-        if isinstance(viewer, dict) and isinstance(login := viewer.get("login"), str) and login:
+        login = at(answer, "data", "viewer", "login")
+        if isinstance(login, str) and login:
             return login
         raise RemoteError("GitHub does not say whose token this is", where="POST /graphql", remedy=PERMISSIONS)
 
@@ -144,7 +144,7 @@ class GitHub:
         """All entries of a listing; `key` is where its pages keep them. Raises `RemoteError` for more than `patience.pages`."""
         for page in range(1, self.patience.pages + 1):
             answer = self.get(path, per_page=PER_PAGE, page=page, **query)
-            entries = answer.get(key) if key and isinstance(answer, dict) else answer
+            entries = at(answer, key) if key else answer
             if not isinstance(entries, list):
                 raise _garbled(f"GET /repos/{self.repository}/{path}")
             yield from (entry for entry in entries if isinstance(entry, dict))
@@ -223,6 +223,13 @@ class GitHub:
                 if len(content) > MAX_ANSWER or time.monotonic() > end:
                     raise _TooSlow
             return answer.status_code, answer.headers, bytes(content)
+
+
+def at(value: Any, *path: str) -> Any:
+    """What stands in an answer or a payload at the end of these keys, None where there is nothing, or something else than objects."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 class _TooSlow(Exception):

@@ -10,7 +10,7 @@ from typing import Any, Literal, assert_never
 
 from quant_action.formats.wording import clean
 from quant_action.github.annotations import Annotation
-from quant_action.github.api import GitHub
+from quant_action.github.api import GitHub, at
 from quant_action.github.summary import fit
 from quant_action.records import Decision, digest_of
 
@@ -38,7 +38,8 @@ def publish(
 ) -> str:
     """Address of the check run `quant_action: SPEC` on commit `head`. `title` is one line, `summary` is Markdown.
 
-    The run's `external_id` is a digest of what it says: a rerun finds it and adds the annotations that it does not have yet.
+    The run's `external_id` is a digest of what it says: a rerun finds it where it is the latest, and adds the annotations that
+    it does not have yet.
     """
     name = f"quant_action: {clean(spec, 200)}"
     output = {"title": clean(title, 255), "summary": fit(summary, SUMMARY)}
@@ -47,8 +48,8 @@ def publish(
     body = {"name": name, "head_sha": head, "external_id": identity, "status": "completed", "conclusion": conclusion(decision)}
 
     def find() -> dict[str, Any] | None:
-        runs = github.pages(f"commits/{head}/check-runs", key="check_runs", check_name=name, filter="all")
-        return next((run for run in runs if run.get("external_id") == identity and run.get("head_sha") == head), None)
+        runs = github.pages(f"commits/{head}/check-runs", key="check_runs", check_name=name, filter="latest")
+        return next((run for run in runs if run.get("external_id") == identity and type(run.get("id")) is int), None)
 
     run = github.make_once(find, lambda: github.post("check-runs", body | {"output": output | {"annotations": said[:BATCH]}}))
     for there in range(BATCH, len(said), BATCH):
@@ -67,7 +68,7 @@ def _add(github: GitHub, run: dict[str, Any], find: Callable[[], dict[str, Any] 
 
 
 def _count(run: dict[str, Any]) -> int:
-    count = (run.get("output") or {}).get("annotations_count")
+    count = at(run, "output", "annotations_count")
     return count if isinstance(count, int) else 0
 
 

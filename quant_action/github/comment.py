@@ -12,7 +12,7 @@ from typing import Any
 
 from quant_action.errors import InputError, RemoteError, RemoteMissing
 from quant_action.formats.markdown.inert import marker
-from quant_action.github.api import GitHub
+from quant_action.github.api import GitHub, at
 
 ATTEMPTS = 3
 LIMIT = 65_536
@@ -104,8 +104,7 @@ def _commit(sha: str) -> str:
 
 
 def _head_of(github: GitHub, pull: int) -> str:
-    found = github.get(f"pulls/{pull}")
-    head = (found.get("head") or {}).get("sha") if isinstance(found, dict) else None
+    head = at(github.get(f"pulls/{pull}"), "head", "sha")
     if isinstance(head, str) and re.fullmatch(r"[0-9a-f]{40}", head):
         return head
     raise RemoteMissing("the pull request has no head commit", where=f"{github.repository}#{pull}", remedy="It was closed or deleted.")
@@ -137,8 +136,8 @@ def _own(github: GitHub, pull: int, spec: str) -> list[dict[str, Any]]:
     found = [
         comment
         for comment in github.pages(f"issues/{pull}/comments")
-        if str((comment.get("user") or {}).get("login", "")).casefold() == login
-        and str(comment.get("body") or "").startswith(own)
-        and isinstance(comment.get("id"), int)
+        if str(at(comment, "user", "login")).casefold() == login
+        and str(comment.get("body")).startswith(own)
+        and type(comment.get("id")) is int
     ]
     return sorted(found, key=lambda comment: int(comment["id"]))

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from quant_action.errors import InputError, RemoteMissing
-from quant_action.github.api import ADDRESS, REPOSITORY, GitHub
+from quant_action.github.api import ADDRESS, REPOSITORY, GitHub, at
 
 LIMIT = 32 * 2**20
 """Bytes of a payload; GitHub's own limit is 25 MB."""
@@ -131,7 +131,7 @@ def may_write(github: GitHub, login: str) -> bool:
         answer = github.get(f"collaborators/{quote(login, safe='')}/permission")
     except RemoteMissing:
         return False
-    return isinstance(answer, dict) and answer.get("permission") in ("admin", "write")
+    return at(answer, "permission") in ("admin", "write")
 
 
 def path_in_repository(environ: Mapping[str, str], path: Path) -> str:
@@ -176,7 +176,7 @@ def _described(github: GitHub, event: Event, pull: int) -> Event:
 
 
 def _sha_of(entry: dict[str, Any]) -> str | None:
-    sha = (entry.get("head") or {}).get("sha")
+    sha = at(entry, "head", "sha")
     return sha if isinstance(sha, str) and SHA.fullmatch(sha) else None
 
 
@@ -207,10 +207,7 @@ class _Payload:
         self._name = name
 
     def find(self, *path: str) -> Any:
-        value = self._value
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
+        return at(self._value, *path)
 
     def text(self, form: re.Pattern[str], *path: str) -> str:
         value = self.find(*path)

@@ -226,6 +226,14 @@ def test_many_annotations_go_in_batches_and_a_long_summary_is_cut_and_says_so(se
     assert run["output"]["summary"].endswith("ä line\n\n_Shortened: the rest is in the HTML report._\n")
 
 
+def test_the_latest_check_run_is_the_latest_verdict(server: GitHubServer) -> None:
+    decisions = [Decision.APPROVED, Decision.REJECTED, Decision.APPROVED, Decision.APPROVED]
+    with client(server) as github:
+        for decision in decisions:
+            checks.publish(github, spec=SPEC, head=HEAD, decision=decision, title="t", summary="s", annotations=[])
+    assert [run["conclusion"] for run in server.checks.values()] == ["success", "failure", "success"]
+
+
 def test_the_gate_of_a_broken_run_is_marked_on_its_line(server: GitHubServer) -> None:
     with client(server) as github:
         publish(broken_report(), spec=SPEC, event=on_pull(), github=github, environ={})
@@ -268,7 +276,15 @@ def test_a_fault_at_any_request_leaves_one_comment_and_one_check_run(server: Git
 
 
 @pytest.mark.parametrize("number", range(1, REQUESTS + 1))
-@pytest.mark.parametrize("fault", [Fault(200, body=b"<html>Log in</html>"), Fault(200, body=b"[[]"), Fault(200, body=b"null", done=True)])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(200, body=b"<html>Log in</html>"),
+        Fault(200, body=b"[[]"),
+        Fault(200, body=b"null", done=True),
+        Fault(200, body=b'[{"user": 1}, {"head": 2}, 3]'),
+    ],
+)
 def test_a_run_that_got_nonsense_is_put_right_by_the_next(server: GitHubServer, number: int, fault: Fault) -> None:
     server.faults[number] = fault
     with client(server) as github:

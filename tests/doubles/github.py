@@ -158,6 +158,7 @@ class GitHubServer:
                 return status, self._write_check(int(given["check_run_id"]), body)
             case "checks/list-for-ref":
                 runs = [run for run in self.checks.values() if run["head_sha"] == given["ref"] and run["name"] == query.get("check_name")]
+                runs = runs if query.get("filter") == "all" else runs[-1:]
                 return status, {"total_count": len(runs), "check_runs": _page(runs, query)}
             case "pulls/get":
                 return status, self.pulls[number]
