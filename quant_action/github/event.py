@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from quant_action.errors import InputError, RemoteMissing
+from quant_action.errors import InputError, QuantActionError, RemoteError, RemoteMissing
 from quant_action.github.api import ADDRESS, REPOSITORY, GitHub, at
 
 LIMIT = 32 * 2**20
@@ -157,7 +157,7 @@ def file_address(environ: Mapping[str, str], commit: str, path: str) -> str | No
 
 
 def _described(github: GitHub, event: Event, pull: int) -> Event:
-    payload = _Payload(github.get(f"pulls/{pull}"), f"pull request {pull}")
+    payload = _Payload(github.get(f"pulls/{pull}"), f"pull request {pull}", RemoteError)
     head = payload.sha("head", "sha")
     if event.head not in (None, head):
         raise RemoteMissing(
@@ -202,9 +202,10 @@ def _load(path: str) -> Any:
 class _Payload:
     """JSON of which a few values are read, each in the only form that it may have."""
 
-    def __init__(self, value: Any, name: str) -> None:
+    def __init__(self, value: Any, name: str, error: type[QuantActionError] = InputError) -> None:
         self._value = value
         self._name = name
+        self._error = error
 
     def find(self, *path: str) -> Any:
         return at(self._value, *path)
@@ -212,7 +213,7 @@ class _Payload:
     def text(self, form: re.Pattern[str], *path: str) -> str:
         value = self.find(*path)
         if not isinstance(value, str) or not form.fullmatch(value):
-            raise InputError(
+            raise self._error(
                 f"no {'.'.join(path)} of the form that it must have", where=self._name, remedy="Let GitHub start the workflow."
             )
         return value
@@ -223,7 +224,7 @@ class _Payload:
     def number(self, *path: str) -> int:
         value = self.find(*path)
         if type(value) is not int or not 0 < value < 2**53:
-            raise InputError(f"no {'.'.join(path)}", where=self._name, remedy="Let GitHub start the workflow.")
+            raise self._error(f"no {'.'.join(path)}", where=self._name, remedy="Let GitHub start the workflow.")
         return value
 
     def repository_of(self, *path: str) -> str | None:

@@ -459,6 +459,13 @@ def test_the_commit_of_a_comment_is_asked_for(server: GitHubServer) -> None:
             resolve(github, Event(name="issue_comment", repository="acme/support", head=None, pull=12))
 
 
+@pytest.mark.parametrize("body", [b"[]", b'{"head": {"sha": "main"}}', b'{"head": 1}', b"null"])
+def test_a_pull_request_that_makes_no_sense_is_an_error_of_the_remote(server: GitHubServer, body: bytes) -> None:
+    server.faults[1] = Fault(200, body=body)
+    with client(server) as github, pytest.raises(RemoteError, match=r"pull request 7: no head\.sha"):
+        resolve(github, Event(name="issue_comment", repository="acme/support", head=None, pull=7))
+
+
 @pytest.mark.parametrize(("permission", "may"), [("admin", True), ("write", True), ("read", False), ("none", False)])
 def test_who_may_write_is_asked(server: GitHubServer, permission: str, may: bool) -> None:
     server.permissions["octocat"] = permission
