@@ -16,6 +16,9 @@ A gate's bad news is not an error: verdicts have the exit codes 0, 1 and 3 (see 
     │   ├── ReleaseNotMeasured           the last release was given, and cannot be compared with
     │   └── WorkerCrashed                a child process ended without a result
     ├── RemoteError                   5  Hub, DVC or GitHub
+    │   ├── RemoteRefused                the token may not do this
+    │   ├── RemoteMissing                there is no such thing, or not for this token
+    │   └── RemoteUncertain              no answer came: it may have been done or not
     ├── IntegrityError                6  bytes that are not what a record says they are
     └── Cancelled                   130  Ctrl-C
 
@@ -90,6 +93,18 @@ class ReleaseNotMeasured(RunError):
 
 class RemoteError(QuantActionError):
     exit_code = 5
+
+
+class RemoteRefused(RemoteError):
+    pass
+
+
+class RemoteMissing(RemoteError):
+    pass
+
+
+class RemoteUncertain(RemoteError):
+    pass
 
 
 class IntegrityError(QuantActionError):

@@ -44,6 +44,9 @@ SECRET = re.compile(
 )
 """Names of variables. Workers load models and data that may be hostile, and need no network: no secret of the host reaches them."""
 
+CI = re.compile(r"^(GITHUB|ACTIONS)_")
+"""Variables of a CI job: through the files that they name, whoever knows them sets outputs, variables and PATH of later steps."""
+
 SHORTEST_SECRET = 16
 """Characters; a value as long as this is a secret under any name, not only under its own."""
 
@@ -229,14 +232,17 @@ def worker_variables(environment: str, control: Path, module: str) -> dict[str, 
 
 
 def _without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those that neither are secrets by their name, nor hold one: the value of such a variable, or a login in a URL."""
+    """Those that neither are secrets or a CI job's by their name, nor hold a secret: the value of such a variable, or a login in a URL."""
     secrets = {
         value for name, value in variables.items() if SECRET.search(name) and len(value) >= SHORTEST_SECRET and not value.startswith("/")
     }
     return {
         name: value
         for name, value in variables.items()
-        if not SECRET.search(name) and not URL_LOGIN.search(value) and not any(secret in value for secret in secrets)
+        if not SECRET.search(name)
+        and not CI.search(name)
+        and not URL_LOGIN.search(value)
+        and not any(secret in value for secret in secrets)
     }
 
 

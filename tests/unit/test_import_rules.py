@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ LAYERS = {
     **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "evidence"), CHOICES),
     **dict.fromkeys(("runtimes", "rehearsal", "harness", "speed"), CHOICES),
     **dict.fromkeys(("init", "plan", "quantize", "evaluate", "check_runtime", "measure_speed", "judge", "report", "check"), STAGES),
-    **dict.fromkeys(("pipeline", "preflight", "rehearse"), PIPELINE),
+    **dict.fromkeys(("pipeline", "preflight", "rehearse", "github"), PIPELINE),
     **dict.fromkeys(("cli", "commands", "asking", "console", "__main__"), CLI),
 }
 HEAVY = {"torch", "transformers", "accelerate", "bitsandbytes", "greenlet", "datasets", "lm_eval"}
@@ -38,7 +39,7 @@ HEAVY_HOMES = (
     "quant_action.harness.worker",
     "quant_action.harness.tasks",
 )
-LAZY = {"scipy", "matplotlib", "huggingface_hub"}
+LAZY = {"scipy", "matplotlib", "huggingface_hub", "httpx"}
 """Light enough for the host, too slow for `--help`: imported inside functions."""
 
 
@@ -70,6 +71,13 @@ def test_imports_point_down(module: str) -> None:
         assert LAYERS[part(imported)] <= level, f"{module} imports {imported}, which stands above it"
         if level == STAGES:
             assert LAYERS[part(imported)] < STAGES, f"stage {module} imports stage {imported}"
+
+
+def test_only_the_command_line_knows_github() -> None:
+    knowing = {module for module, path in MODULES.items() if any(name.startswith("quant_action.github") for name in imports(path))}
+    assert {part(module) for module in knowing} <= {"github", "cli", "commands"}
+    home = re.compile(r"api\.github\.com|\bGITHUB_[A-Z]")
+    assert {part(module) for module, path in MODULES.items() if home.search(path.read_text(encoding="utf-8"))} == {"github"}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

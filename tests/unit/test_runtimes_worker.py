@@ -49,6 +49,12 @@ def test_what_is_compiled_lies_beside_the_environment_and_nothing_is_downloaded(
     assert "GPTQMODEL_OFFLINE" not in worker_variables("host", tmp_path, worker.__name__)
 
 
+def test_a_worker_cannot_write_outputs_or_variables_of_the_ci_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GITHUB_OUTPUT", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STATE", "GITHUB_STEP_SUMMARY", "ACTIONS_RUNTIME_URL"):
+        monkeypatch.setenv(name, "/runner/file")
+    assert not [name for name in worker_variables("host", tmp_path, worker.__name__) if name.startswith(("GITHUB_", "ACTIONS_"))]
+
+
 @pytest.mark.parametrize(
     ("message", "kind", "remedy"),
     [
