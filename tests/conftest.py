@@ -20,6 +20,7 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long is made once: tests that look at the same thing run in the same process (`--dist loadgroup`)."""
     for item in items:

@@ -2,8 +2,8 @@
 
 Its request, the output being a file to write:
 
-    {"verb": "evaluate", "model": "/path", "base": "/path", "device": "cpu" | "cuda", "batch": 8, "samples": "text" | "hash-only",
-     "share": [0.0, 1.0], "output": "/path/items.jsonl",
+    {"verb": "evaluate", "model": "/path", "base": "/path", "device": "cpu" | "cuda", "dtype": "bfloat16", "batch": 8,
+     "samples": "text" | "hash-only", "share": [0.0, 1.0], "output": "/path/items.jsonl",
      "tasks": [{"id": "facts", "task": "gsm8k", "metric": "exact_match" | null, "limit": 500 | null,
                 "config": {...} | null, "splits": {"test": ["/path"]}}]}
 

@@ -110,7 +110,7 @@ def test_requests_of_the_worker(tmp_path: Path) -> None:
             "config": file and dict(file.config),
             "splits": {split: [str(path) for path in paths] for split, paths in file.splits.items()} if file else {},
         }
-        model = {"model": str(folder / "model"), "base": str(folder / "model"), "device": "cpu", "batch": 4}
+        model = {"model": str(folder / "model"), "base": str(folder / "model"), "device": "cpu", "dtype": "float32", "batch": 4}
         return model | {"samples": "text", "share": [0.0, 1.0], "output": str(tmp_path / "items.jsonl"), "tasks": [asked]} | more
 
     strange = {"prompt": "two\u2028lines", "choices": [" a\x85", " b"], "answer": 0}

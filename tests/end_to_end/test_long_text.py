@@ -61,6 +61,8 @@ def test_a_long_document_takes_the_memory_and_the_disk_that_were_estimated(folde
             "subject": "baseline",
             "model": str(folder / "model"),
             "baseline": None,
+            "rounding": None,
+            "look": {"after": 0.0, "upto": 1.0, "earlier": None},
             "device": "cpu",
             "protocol": plan.protocol.model_dump(mode="json"),
             "data": {"text": None, "long_text": str(folder / "long.jsonl"), "tasks": {}},
@@ -69,7 +71,7 @@ def test_a_long_document_takes_the_memory_and_the_disk_that_were_estimated(folde
         log=folder / "log",
         on_progress=lambda *_: None,
     )
-    estimate = expect_scoring(plan, None, inputs)
+    estimate = expect_scoring(plan, "baseline", None, inputs)
     assert estimate.memory == pytest.approx(done.peak_memory, rel=0.25)
     assert done.peak_memory < 4 * TOKENS * VOCABULARY
     assert estimate.disk == pytest.approx(sum(path.stat().st_size for path in output.rglob("*") if path.is_file()), rel=0.05)

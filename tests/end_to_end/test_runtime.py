@@ -81,7 +81,7 @@ def test_what_each_engine_writes_runs_as_it_was_scored(example: Path, candidate:
     assert check.difference.kl < check.rounding.kl  # 0 for compressed-tensors, which unpacks to the very weights that are scored
     assert check.difference.rms < check.rounding.rms
     assert 0 < check.difference.nll < check.rounding.nll  # scored in float32, run in bfloat16
-    assert f"{candidate}: ✅ computes what was scored" in (latest(example) / "report.md").read_text()
+    assert f"**{candidate}**: ✅ computes what was scored" in (latest(example) / "report.md").read_text()
 
 
 def flip_a_column_of_codes(tensors: dict[str, torch.Tensor], config: dict[str, object]) -> None:
