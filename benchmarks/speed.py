@@ -23,8 +23,8 @@ from quant_action.console import ConsoleListener, make_console
 from quant_action.errors import QuantActionError
 from quant_action.formats.speed import HEADER
 from quant_action.metrics.speed import times_as_fast
-from quant_action.pipeline import Session, Settings
 from quant_action.records import Speed
+from quant_action.session import Session, Settings, prepare
 
 CANDIDATES = {
     "nf4": {"method": "bitsandbytes", "type": "nf4"},
@@ -109,7 +109,7 @@ def main() -> None:
     print(f"| {' | '.join(headings)} |\n|---|---|{'--:|' * (len(headings) - 2)}", flush=True)
     records: dict[str, Speed] = {}
     with ConsoleListener(make_console()) as listener:
-        jobs = pipeline.prepare(settings).plan.jobs
+        jobs = prepare(settings).plan.jobs
         for job in jobs:
             try:
                 session = shortened(pipeline.quantize_only(settings, job.id, listener), arguments)

@@ -21,10 +21,11 @@ from quant_action.engines.table import HEADINGS, row
 from quant_action.estimate import Forecast
 from quant_action.findings import Findings
 from quant_action.formats.wording import format_bytes, format_seconds
-from quant_action.pipeline import DECISION_CODES, Finished, Session, Settings
+from quant_action.pipeline import DECISION_CODES, Finished
 from quant_action.records import Stage
 from quant_action.rehearse import Rehearsal, Step, rehearse
 from quant_action.report import describe
+from quant_action.session import Session, Settings, install_environment, prepare
 from quant_action.workers.environment import Environment, locked_environments
 
 
@@ -98,7 +99,7 @@ def _print_findings(findings: Findings) -> None:
 def _plan(options: argparse.Namespace) -> int:
     if options.rehearse:
         return _rehearse(options)
-    session = pipeline.prepare(_settings(options))
+    session = prepare(_settings(options))
     if options.json:
         cached = {job.id: session.is_cached(job) for job in session.plan.jobs}
         estimates = {"estimates": preflight.forecast(session).to_json()}
@@ -236,7 +237,7 @@ def _environments(options: argparse.Namespace) -> int:
         environment = Environment(options.install)
         if not environment.is_complete:
             with ConsoleListener(make_console()) as listener:
-                pipeline.install_environment(environment, listener)
+                install_environment(environment, listener)
     if options.remove:
         for path in Environment(options.remove).remove():
             print(f"removed {path}")

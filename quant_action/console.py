@@ -22,7 +22,7 @@ def make_console() -> Console:
 
 
 class ConsoleListener:
-    """Implements `pipeline.Listener`; a context manager, since bars own the terminal while they are shown."""
+    """Implements `session.Listener`; a context manager, since bars own the terminal while they are shown."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

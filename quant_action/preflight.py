@@ -38,11 +38,11 @@ from quant_action.formats.wording import format_bytes
 from quant_action.hardware import Machine, device_class, free_disk, read_machine
 from quant_action.inputs import Inputs, open_inputs, with_release
 from quant_action.model_files import ModelFiles
-from quant_action.pipeline import Session, Settings, store_of
 from quant_action.plan import candidate_problems, make_plan
 from quant_action.quantize import cached_candidate
 from quant_action.records import Candidate, Evaluation, Job, Scheme, Speed
 from quant_action.remotes import hub
+from quant_action.session import Session, Settings, store_of
 from quant_action.spec import LoadedSpec, Model, load_spec
 from quant_action.workers.environment import HOST, Environment, cache_folder, interpreter
 from quant_action.workers.torch_build import torch_build

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from quant_action import pipeline
 from quant_action.errors import Cancelled, QuantActionError
-from quant_action.pipeline import Listener, Session, Settings
 from quant_action.plan import make_plan
 from quant_action.records import Candidate, Evaluation, ModelRef, RuntimeCheck, Speed, Stage
 from quant_action.rehearsal.stand_in import LOGS, make_stand_in
+from quant_action.session import Listener, Session, Settings, install_environments, prepare
 from quant_action.store import BASELINE, FLOOR, Store
 from quant_action.workers.environment import HOST, interpreter
 
@@ -53,7 +53,7 @@ def rehearse(settings: Settings, listener: Listener) -> Rehearsal:
     A stage that fails stops neither other stages nor other candidates; its log is kept until the next rehearsal. Raises what making the
     twin raises (`ModelError`; `DataError` for too little calibration data), and `Cancelled`.
     """
-    asked = pipeline.prepare(settings)
+    asked = prepare(settings)
     interpreter(HOST)
     folder = asked.store.cache / "rehearsal"
     well = False
@@ -75,7 +75,7 @@ def rehearse(settings: Settings, listener: Listener) -> Rehearsal:
 
 def _steps(session: Session, listener: Listener) -> Iterator[Step]:
     """As far as each candidate gets."""
-    pipeline.install_environments(session, session.plan.jobs, listener)
+    install_environments(session, session.plan.jobs, listener)
     baseline, step = _attempt(BASELINE, "evaluate", partial(pipeline.measure_baseline, session, listener), listener)
     yield step
     if baseline is not None:

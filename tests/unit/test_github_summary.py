@@ -128,7 +128,7 @@ def test_what_is_cut_fits(text: str, limit: int) -> None:
 def test_remarks_stand_on_the_lines_that_decided() -> None:
     objections = (
         Objection(id="a", outcome=Outcome.FAIL, gate="accuracy", text="worse\n::error::x", where="models/quant.yml:17:5"),
-        Objection(id="b", outcome=Outcome.FAIL, gate="accuracy", text="worse too", where="/work/models/quant.yml:17:5"),
+        Objection(id="b", outcome=Outcome.FAIL, gate="accuracy", text="worse too", where="/home/runner/models/quant.yml:17:5"),
         Objection(id="c", outcome=Outcome.INCONCLUSIVE, gate="kl_ratio", text="open", where="quant.yml:18:5"),
         Objection(id="d", outcome=Outcome.NOT_EVALUATED, gate=None, text="crashed", where=None),
         Objection(id="e", outcome=Outcome.FAIL, gate="size", text="elsewhere", where="/etc/passwd:1:1"),

@@ -16,7 +16,7 @@ from quant_action.engines import Installed, engines
 from quant_action.errors import EngineError, EnvironmentMissing
 from quant_action.findings import Finding, Findings
 from quant_action.hardware import Machine
-from quant_action.pipeline import Settings
+from quant_action.session import Settings
 from quant_action.workers.torch_build import TorchBuild
 
 from .machines import A100, GIB, machine

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from quant_action.pipeline import DECISION_CODES, Settings, judge_saved
+from quant_action.pipeline import DECISION_CODES, judge_saved
 from quant_action.records import Decision, Evaluation, Outcome, Plan, Verdict
+from quant_action.session import Settings
 from quant_action.store import BASELINE, FLOOR, RELEASE, Store
 from quant_action.values import Values
 from tests.golden import records
