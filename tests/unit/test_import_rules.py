@@ -24,7 +24,7 @@ LAYERS = {
     **dict.fromkeys(("store", "artifact", "inputs", "gates", "saved_run", "estimate", "evidence"), CHOICES),
     **dict.fromkeys(("runtimes", "rehearsal", "harness", "speed"), CHOICES),
     **dict.fromkeys(("init", "plan", "quantize", "evaluate", "check_runtime", "measure_speed", "judge", "report", "check"), STAGES),
-    **dict.fromkeys(("pipeline", "preflight", "rehearse", "github"), PIPELINE),
+    **dict.fromkeys(("session", "pipeline", "preflight", "rehearse", "github"), PIPELINE),
     **dict.fromkeys(("cli", "commands", "asking", "console", "__main__"), CLI),
 }
 HEAVY = {"torch", "transformers", "accelerate", "bitsandbytes", "greenlet", "datasets", "lm_eval"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from quant_action import pipeline, preflight
+from quant_action import pipeline, preflight, session
 from quant_action.cli import main
 from quant_action.engines import Installed, engines
 from quant_action.errors import EngineError, EnvironmentMissing
@@ -29,7 +29,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let commands find another machine, with a torch of its own."""
 
     def use(here: Machine, build: TorchBuild) -> None:
-        for module in (pipeline, preflight):
+        for module in (session, preflight):
             monkeypatch.setattr(module, "read_machine", lambda: here)
             monkeypatch.setattr(module, "torch_build", lambda name: build)
 
